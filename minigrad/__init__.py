@@ -1,0 +1,54 @@
+"""minigrad: reverse-mode automatic differentiation on NumPy, with Numba kernels. Names as in PyTorch.
+
+>>> import minigrad as mg
+>>> x = mg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+>>> (x @ x).sum().backward()
+>>> x.grad
+tensor([[ 7., 11.],
+        [ 9., 13.]])
+"""
+
+from typing import Any
+
+import numpy as np
+
+from . import kernels, nn, ops, optim, random
+from .checkpoint import load, save
+from .core import DTypeError, GradError, ShapeError, enable_grad, is_grad_enabled, no_grad
+from .creation import (
+    arange,
+    empty,
+    eye,
+    from_numpy,
+    full,
+    ones,
+    ones_like,
+    rand,
+    randint,
+    randn,
+    randperm,
+    tensor,
+    zeros,
+    zeros_like,
+)
+from .ops import (
+    abs,
+    cos,
+    erf,
+    exp,
+    log,
+    matmul,
+    maximum,
+    minimum,
+    relu,
+    sigmoid,
+    sin,
+    sqrt,
+    tanh,
+    where,
+)
+from .random import manual_seed
+from .tensor import Tensor, split
+
+float32, float64, int32, int64 = np.float32, np.float64, np.int32, np.int64
+uint8, bool_, long, float, double = np.uint8, np.bool_, np.int64, np.float32, np.float64

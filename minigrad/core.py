@@ -1,0 +1,263 @@
+"""The engine: a graph of nodes, and one loop that walks it backwards.
+
+Every operation on tensors leaves a `Node` behind: which operation it was, which nodes its inputs came from, and, for
+each input, a function that turns "gradient of the loss with respect to my output" into "gradient of the loss with
+respect to that input" (a vector-Jacobian product). `backward` hands the gradient from node to node.
+
+In which order?  A node must have received *all* of its gradient before it passes anything on. In `b = a + a; c = b + b`
+the node of `b` is reached by two edges; passing on after the first would give half the answer, passing on after each
+would walk 2^depth paths. What is needed is an order in which every node comes after all nodes that use it. We get it
+for nothing: a node can only use nodes that already exist, so the order of creation *is* a topological order, and a
+serial number on each node is all the sorting there is.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ContextDecorator, contextmanager
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .writes import GradError, clock, writes
+
+if TYPE_CHECKING:
+    from .op import Op
+
+Array = np.ndarray
+Product = Callable[[Array], Any]
+
+
+class ShapeError(ValueError):
+    """Shapes that do not fit together."""
+
+
+class DTypeError(TypeError):
+    """A dtype that an operation cannot work with."""
+
+
+class _State(threading.local):
+    """What the running thread is doing; every thread starts from these defaults."""
+
+    grad_enabled = True
+    definitions = False  # run every op that has a definition as its definition
+    module: Any = None  # the innermost Module being called
+    observers: tuple[Observer, ...] = ()
+
+    def __init__(self) -> None:
+        self.outer_modes: list[bool] = []
+
+
+state = _State()
+
+
+# --------------------------------------------------------------------------------------------------------- the graph
+class Node:
+    """One step of the computation, and how to go back through it.
+
+    `op` is None for a leaf. `parents` are the nodes of the inputs in the order of the arguments, duplicates kept
+    (`a + a` has two edges), None where no gradient is wanted. `products` is a tuple with one product per parent, or
+    one function that returns all gradients at once; None once it has been used and freed.
+
+    A node never points at the tensor it made: the tensor points at it, and a cycle would keep every activation alive
+    until the garbage collector happens to run. `holder` is a weak reference, for leaves and `retain_grad()`: there is
+    no use in a gradient for a tensor that nobody holds any more.
+    """
+
+    __slots__ = ("__weakref__", "dtype", "holder", "module", "op", "parents", "products", "serial", "shape")
+
+    def __init__(self, op: Op | None, parents: tuple[Node | None, ...], products: Any, value: Array) -> None:
+        self.op = op
+        self.parents = parents
+        self.products = products
+        self.shape = value.shape
+        self.dtype = value.dtype
+        self.module = state.module
+        self.holder: weakref.ref[Value] | None = None
+        self.serial = next(clock)
+
+    def __repr__(self) -> str:
+        return f"<Node {self.serial} {self.op.name if self.op else 'leaf'} {self.shape}>"
+
+
+class Value:
+    """An array and, if its gradient is wanted, the node that made it. `Tensor` adds the operators."""
+
+    __slots__ = ("__weakref__", "data", "grad", "node")
+    data: Array
+    grad: Any
+    node: Node | None
+
+    def _result(self, data: Array, node: Node | None) -> Value:
+        """A new value of the plain kind (a Tensor also where `self` is a Parameter)."""
+        raise TypeError(f"{type(self).__name__} does not say how results are made")
+
+
+def leaf(value: Value) -> Node:
+    """The node of a tensor at which the backward pass ends: it has no parents and keeps what arrives in `.grad`."""
+    node = Node(None, (), (), value.data)
+    node.module = None
+    node.holder = weakref.ref(value)
+    return node
+
+
+# ---------------------------------------------------------------------------------------------------------- backward
+def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
+    """Add to the `.grad` of every leaf below `root` its part of dL/dleaf, given `gradient` = dL/droot.
+
+    A node waits in the queue until it is the youngest left; by then everything that used it has spoken. Its gradient
+    lives in `gradients` from the first arrival until it is passed on, no longer.
+    """
+    gradients: dict[Node, Array] = {root: gradient}
+    ours: set[Node] = set()  # sums that this loop allocated and may therefore add to in place
+    queue = [(-root.serial, root)]
+    while queue:
+        node = heappop(queue)[1]
+        g = gradients.pop(node)
+        if node.products is None:
+            raise GradError(
+                f"backward(): the graph below {node} has been freed by an earlier backward(). "
+                "Call the first one with retain_graph=True, or run the forward pass again."
+            )
+        if node.serial < writes.latest:
+            writes.check(node)
+        for observer in state.observers:
+            observer.gradient(node, g)
+        if node.holder is not None:
+            accumulate(node.holder(), g)
+        for position, (parent, d) in enumerate(_edges(node, g)):
+            if parent is None or d is None:
+                continue
+            d = _fit(d, parent, node)
+            for observer in state.observers:
+                observer.edge(node, position, parent, d)
+            if parent not in gradients:
+                gradients[parent] = d
+                heappush(queue, (-parent.serial, parent))
+            elif parent in ours:
+                gradients[parent] += d
+            else:
+                gradients[parent] = np.asarray(gradients[parent] + d)  # not into the first arrival: others may hold it
+                ours.add(parent)
+        if not retain_graph and node.op is not None:
+            node.products = None
+            node.parents = ()
+
+
+def _edges(node: Node, g: Array) -> Iterator[tuple[Node | None, Any]]:
+    """(parent, gradient sent to it) for every input; products that nobody needs are not called."""
+    products = node.products
+    results = products(g) if callable(products) else (product and product(g) for product in products)
+    return zip(node.parents, results, strict=True)
+
+
+def _fit(d: Array, parent: Node, node: Node) -> Array:
+    """`d` in the shape and dtype of the parent that it belongs to."""
+    if type(d) is not np.ndarray:
+        d = np.asarray(d)
+    if d.shape != parent.shape:
+        try:
+            d = unbroadcast(d, parent.shape)
+        except ShapeError as error:
+            raise GradError(f"{node.op and node.op.name}(): {error}") from None
+    return d if d.dtype == parent.dtype else d.astype(parent.dtype)
+
+
+def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
+    """Undo broadcasting: sum `g` over the dimensions along which an array of `shape` was repeated.
+
+    Broadcasting copies: in `x + b` with x of shape (3, 4) and b of shape (4,), each b_j is used three times, once per
+    row. L depends on b_j through all three copies, and by the chain rule their gradients add up:
+
+        b        = [ b0  b1  b2  b3 ]                 dL/db = [ s0  s1  s2  s3 ]
+                      |   |   |   |   copied                     ^   ^   ^   ^   summed
+        x + b:   row 0  row 0 ...                     dL/d(x+b): g00 g01 g02 g03
+                 row 1                                           g10 g11 g12 g13      s_j = g0j + g1j + g2j
+                 row 2                                           g20 g21 g22 g23
+
+    It is the only place in the library where this happens. Example: unbroadcast(np.ones((3, 4)), (1, 4)) is
+    [[3, 3, 3, 3]].
+    """
+    new = g.ndim - len(shape)
+    if new < 0 or any(n != m != 1 for n, m in zip(g.shape[new:], shape, strict=True)):
+        raise ShapeError(f"a gradient of shape {g.shape} does not fit an input of shape {shape}")
+    repeated = tuple(i + new for i, (n, m) in enumerate(zip(g.shape[new:], shape, strict=True)) if n != m)
+    g = g.sum(axis=(*range(new), *repeated), keepdims=True)
+    return g.reshape(shape)
+
+
+_accumulating = threading.Lock()
+
+
+def accumulate(value: Value | None, g: Array) -> None:
+    """`value.grad += g`; the first arrival is copied, so that no two `.grad`s share memory."""
+    if value is None:
+        return
+    with _accumulating:
+        if value.grad is None:
+            value.grad = value._result(np.array(g, order="C"), None)
+        else:
+            value.grad.data += g
+
+
+# ------------------------------------------------------------------------------------------------- modes and listeners
+class no_grad(ContextDecorator):
+    """Inside, no graph is built: a context manager and a decorator, nestable, for the current thread only."""
+
+    enabled = False
+
+    def __enter__(self) -> None:
+        state.outer_modes.append(state.grad_enabled)
+        state.grad_enabled = self.enabled
+
+    def __exit__(self, *_: object) -> None:
+        state.grad_enabled = state.outer_modes.pop()
+
+
+class enable_grad(no_grad):
+    """Inside, graphs are built again, even within `no_grad`."""
+
+    enabled = True
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations of this thread build a graph at the moment."""
+    return state.grad_enabled
+
+
+class Observer:
+    """Sees every node and every gradient of its thread while it is in `observe(...)`. It must not change them."""
+
+    def node(self, node: Node, inputs: tuple[Any, ...], output: Value) -> None:
+        """After `node` was made: the arguments of the op as they were given, and its result."""
+
+    def edge(self, node: Node, position: int, parent: Node, gradient: Array) -> None:
+        """`node` sends `gradient` to `parent`, which was its argument number `position`."""
+
+    def gradient(self, node: Node, gradient: Array) -> None:
+        """`node` has received all of its gradient and is about to pass it on."""
+
+
+@contextmanager
+def observe(observer: Observer) -> Iterator[Observer]:
+    """Let `observer` listen to this thread."""
+    before = state.observers
+    state.observers = (*before, observer)
+    try:
+        yield observer
+    finally:
+        state.observers = before
+
+
+@contextmanager
+def definitions() -> Iterator[None]:
+    """Inside, every op that has a definition runs as its definition, down to the primitives."""
+    before = state.definitions
+    state.definitions = True
+    try:
+        yield
+    finally:
+        state.definitions = before

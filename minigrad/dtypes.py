@@ -1,0 +1,62 @@
+"""Which dtype a result has: PyTorch's rules, with float32 as the dtype of Python numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .core import Array, DTypeError, Value
+
+default_dtype = np.dtype(np.float32)
+
+
+def as_operand(x: Any, inputs: tuple[Any, ...]) -> Array | None:
+    """An argument that is not a tensor, as an array. None stays None: an optional input that is absent."""
+    if x is None or type(x) is np.ndarray:
+        return x
+    if isinstance(x, bool | int | float) and not isinstance(x, np.generic):
+        return np.asarray(x, _scalar_dtype(x, inputs))
+    return np.asarray(x)
+
+
+def _scalar_dtype(x: Any, inputs: tuple[Any, ...]) -> np.dtype:
+    """The dtype for a Python number: it takes that of the arrays beside it, and only its *kind* can move them up."""
+    dtypes = {y.data.dtype if isinstance(y, Value) else y.dtype for y in inputs if isinstance(y, Value | np.ndarray)}
+    beside = dtypes.pop() if len(dtypes) == 1 else _promoted(dtypes)
+    if beside.kind == "f" or isinstance(x, bool):
+        return beside if beside.kind == "f" else np.dtype(bool)
+    if isinstance(x, float):
+        return default_dtype
+    return beside if beside.kind in "iu" else np.dtype(np.int64)
+
+
+def _promoted(dtypes: Any) -> np.dtype:
+    """PyTorch's rule: a higher kind (bool < integer < float) wins, within a kind the wider dtype."""
+    floating = [d for d in dtypes if d.kind == "f"]
+    return np.result_type(*(floating or dtypes)) if dtypes else np.dtype(bool)
+
+
+def promote(*arrays: Array, floating: bool = False) -> tuple[Array, ...]:
+    """The arrays in a common dtype, as PyTorch chooses it: floats win over integers, whatever their width, and a 0-d
+    array does not widen the others of its kind. With `floating`, integers become float32."""
+    first = arrays[0].dtype
+    if all([a.dtype == first for a in arrays]) and not (floating and first.kind != "f"):
+        return arrays
+    rank = {"b": 0, "u": 1, "i": 1, "f": 2}
+    for a in arrays:
+        if a.dtype.kind not in rank:
+            raise DTypeError(f"arrays of dtype {a.dtype} are not supported; use bool, an integer or a float dtype")
+    by_shape = [a for a in arrays if a.ndim > 0]
+    highest = max([rank[a.dtype.kind] for a in arrays])
+    if not by_shape or max([rank[a.dtype.kind] for a in by_shape]) < highest:
+        by_shape = list(arrays)  # only 0-d arrays have the highest kind, so they decide
+    dtype = _promoted([a.dtype for a in by_shape if rank[a.dtype.kind] == highest])
+    if floating and dtype.kind != "f":
+        dtype = default_dtype
+    return tuple([a.astype(dtype, copy=False) for a in arrays])
+
+
+def floating(x: Array) -> Array:
+    """`x` itself if it is of a float dtype, else as float32: for functions whose results are not whole numbers."""
+    return x if x.dtype.kind == "f" else x.astype(default_dtype)

@@ -1,0 +1,139 @@
+"""What an operation is: one function with the forward computation and, beside it, the way back.
+
+    @op
+    def mul(a, b):
+        '''c = a b.   dL/da = b dL/dc,  dL/db = a dL/dc'''
+        a, b = promote(a, b)
+        return a * b, (lambda g: g * b, lambda g: g * a)
+
+The function sees plain arrays. It returns its result and one vector-Jacobian product per array argument (or a single
+function that returns all of the gradients as a tuple, where they share work; or None where there is no gradient).
+Arrays are positional, settings are keywords. The decorator unwraps tensors, asks the graph for a node, and keeps only
+the products that somebody needs: what a dropped product closed over is freed at once.
+
+An op bigger than a primitive names its `definition`: a function of tensors written with smaller ops. It is the truth;
+the op is a faster way to the same numbers, and the tests hold it to the definition. `core.definitions()` runs the
+definitions instead.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, overload
+
+import numpy as np
+
+from .core import Array, DTypeError, GradError, Node, ShapeError, Value, state, writes
+from .dtypes import as_operand, floating, promote
+
+__all__ = ["DTypeError", "Op", "ShapeError", "axes", "axis", "floating", "op", "promote", "registry", "require", "require_float"]
+
+registry: dict[str, Op] = {}
+
+
+class Op:
+    """A differentiable function of arrays; call it with tensors, arrays or Python numbers.
+
+    With at least one tensor among the arguments the result is a tensor, else an array. `view` says that the result may
+    share memory with the first argument.
+    """
+
+    def __init__(self, forward: Callable, definition: Callable | None = None, view: bool = False) -> None:
+        self.name = forward.__name__
+        self.forward = forward
+        self.definition = definition
+        self.view = view
+        kinds = [p.kind for p in inspect.signature(forward).parameters.values()]
+        self.arity = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)  # array arguments, the optional ones included
+        self.__doc__ = forward.__doc__
+        self.__wrapped__ = forward  # doctest and inspect look through to the function
+        if self.name in registry:
+            raise ValueError(f"there is already an op named {self.name!r}")
+        registry[self.name] = self
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def __call__(self, *inputs: Any, **settings: Any) -> Any:
+        if state.definitions and self.definition is not None:
+            return self.definition(*inputs, **settings)
+        if len(inputs) < self.arity:
+            inputs += (None,) * (self.arity - len(inputs))
+        like: Any = None
+        wanted = False
+        for x in inputs:
+            if isinstance(x, Value):
+                like = x
+                if x.node is not None:
+                    wanted = True
+                    if x.node.serial < writes.latest:
+                        writes.check_fresh(x)
+        arrays = [x.data if isinstance(x, Value) else as_operand(x, inputs) for x in inputs]
+        out, products = self.forward(*arrays, **settings)
+        if like is None:
+            return out
+        if type(out) is not np.ndarray:
+            out = np.asarray(out)
+        if not (wanted and state.grad_enabled) or products is None:
+            return like._result(out, None)
+        parents = tuple([x.node if isinstance(x, Value) else None for x in inputs])
+        node = Node(self, parents, self._needed(products, parents), out)
+        result = like._result(out, node)
+        for observer in state.observers:
+            observer.node(node, inputs, result)
+        return result
+
+    def _needed(self, products: Any, parents: tuple[Node | None, ...]) -> Any:
+        """The products whose parent wants a gradient, None in place of the others."""
+        if callable(products):
+            return (products,) if len(parents) == 1 else products
+        if len(products) != len(parents):
+            raise GradError(f"{self.name}(): {len(parents)} inputs, but {len(products)} vector-Jacobian products")
+        for position, (product, parent) in enumerate(zip(products, parents, strict=True)):
+            if parent is not None and product is None:
+                raise GradError(f"{self.name}(): input {position} requires a gradient, but this op has none for it")
+        return tuple([product if parent is not None else None for product, parent in zip(products, parents, strict=True)])
+
+
+@overload
+def op(forward: Callable) -> Op: ...
+@overload
+def op(*, definition: Callable | None = None, view: bool = False) -> Callable[[Callable], Op]: ...
+def op(forward: Callable | None = None, **options: Any) -> Any:
+    """Make an `Op` of a function and enter it in the registry under the function's name."""
+    if forward is not None:
+        return Op(forward)
+    return lambda function: Op(function, **options)
+
+
+# --------------------------------------------------------------------------------------------------------------- checks
+def require(condition: bool, message: str, *arrays: Array | None, error: type[Exception] = ShapeError) -> None:
+    """Raise `error` unless `condition`; each {} of the message is filled with the shape of one of `arrays`."""
+    if not condition:
+        raise error(message.format(*[None if a is None else a.shape for a in arrays]))
+
+
+def require_float(name: str, x: Array) -> None:
+    """Raise a DTypeError unless `x` is of a float dtype."""
+    if x.dtype.kind != "f":
+        raise DTypeError(f"{name}(): a has dtype {x.dtype}; it must be a float dtype. Convert it with .float() first.")
+
+
+def axes(name: str, a: Array, dim: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    """`dim` as non-negative axis numbers of `a`, in the order given; None and () mean all of them, as in PyTorch."""
+    if dim is None or dim == ():
+        return tuple(range(a.ndim))
+    dims = (dim,) if isinstance(dim, int | np.integer) else tuple(dim)
+    span = max(a.ndim, 1)
+    for d in dims:
+        if not -span <= d < span:
+            raise IndexError(f"{name}(): a has shape {a.shape}; dim {d} is outside [{-span}, {span - 1}]")
+    result = tuple(int(d % span) for d in dims) if a.ndim else ()
+    require(len(set(result)) == len(result), f"{name}(): a has shape {{}}; dim {dim} names one dimension twice", a)
+    return result
+
+
+def axis(name: str, a: Array, dim: int) -> int:
+    """One dimension of `a`, non-negative; 0 for a 0-d array."""
+    return (*axes(name, a, dim), 0)[0]

@@ -1,0 +1,107 @@
+"""Scaled dot-product attention (Vaswani et al. 2017, equation 1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..core import Array
+from ..op import DTypeError, op, require
+from .arithmetic import add, mul
+from .matmul import matmul
+from .norm import dropout
+from .shape import transpose
+from .softmax import masked_softmax, softmax
+
+
+def attention_definition(
+    q: Any,
+    k: Any,
+    v: Any,
+    mask: Any = None,
+    bias: Any = None,
+    *,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    seed: int | None = None,
+    causal: bool = False,
+    tap: Callable[[str, Any], Any] = lambda name, value: value,
+) -> Any:
+    """dropout(softmax(scale q k^T + bias, over the keys that the mask allows)) v
+
+    `tap(name, value)` is shown the scores and the pattern and may replace them; an attention module passes its own.
+    """
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scores = mul(matmul(q, transpose(k, dim0=-2, dim1=-1)), scale)  # (B, H, T, S)
+    scores = tap("scores", scores if bias is None else add(scores, bias))
+    mask = _with_causal(getattr(mask, "data", mask), causal, scores.shape)
+    pattern = tap("pattern", softmax(scores) if mask is None else masked_softmax(scores, mask))
+    if dropout_p > 0:
+        pattern = dropout(pattern, p=dropout_p, seed=seed)
+    return matmul(pattern, v)  # (B, H, T, K)
+
+
+@op(definition=attention_definition)
+def scaled_dot_product_attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None = None,
+    bias: Array | None = None,
+    *,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    seed: int | None = None,
+    causal: bool = False,
+) -> Any:
+    """z = dropout(P) v with P = softmax(s q k^T + bias) over the keys that the mask allows; s = 1/sqrt(K) by default.
+
+    With G = dL/dz and S the scores:  dL/dv = dropout(P)^T G,  dL/dP = dropout(G v^T),  dL/dS = P (dL/dP - sum(dL/dP P)),
+    dL/dq = s dL/dS k,  dL/dk = s dL/dS^T q,  dL/dbias = dL/dS.
+
+    Shapes: q (B, H, T, K), k (B, H, S, K), v (B, H, S, K); mask boolean, True = may attend, and bias broadcast to
+    (B, H, T, S). `causal` lets query t see the keys 0..t. A query with no legal key gets z = 0 and gradient 0.
+    """
+    require(
+        min(q.ndim, k.ndim, v.ndim) >= 2 and q.shape[-1] == k.shape[-1],
+        "scaled_dot_product_attention(): q has shape {}, k has shape {}; the last sizes must be equal",
+        q,
+        k,
+    )
+    require(k.shape[-2] == v.shape[-2], "scaled_dot_product_attention(): k has shape {}, v has shape {}; one value per key", k, v)
+    require(dropout_p == 0 or seed is not None, "scaled_dot_product_attention(): dropout needs a seed", error=ValueError)
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    s = q.dtype.type(scale)
+    scores = kernels.matmul(q, k.mT)  # (B, H, T, S)
+    scores *= s
+    if bias is not None:
+        scores = scores + bias
+    mask = _with_causal(mask, causal, scores.shape)
+    p = kernels.softmax(scores, -1) if mask is None else kernels.masked_softmax(scores, mask, -1)
+
+    def dropped(x: Array) -> Array:
+        return kernels.dropout(x, dropout_p, seed) if dropout_p > 0 else x
+
+    def products(g: Array) -> tuple[Array | None, ...]:
+        dv = kernels.matmul(dropped(p).mT, g)
+        ds = kernels.softmax_vjp(p, dropped(kernels.matmul(g, v.mT)), -1)
+        return kernels.matmul(ds, k) * s, kernels.matmul(ds.mT, q) * s, dv, None, ds
+
+    return kernels.matmul(dropped(p), v), products
+
+
+def _with_causal(mask: Array | None, causal: bool, shape: tuple[int, ...]) -> Array | None:
+    """The mask with the future cut off, if `causal`; checked against the scores of `shape` (..., T, S)."""
+    if mask is not None:
+        fits = mask.ndim <= len(shape) and all(m in (1, n) for m, n in zip(mask.shape[::-1], shape[::-1], strict=False))
+        if mask.dtype != bool:
+            raise DTypeError(f"scaled_dot_product_attention(): the mask has dtype {mask.dtype}; boolean, True = may attend")
+        require(fits, f"scaled_dot_product_attention(): the mask has shape {{}}; it must broadcast to the scores {shape}", mask)
+    if not causal:
+        return mask
+    past = np.tri(*shape[-2:], dtype=bool)  # (T, S), True on and below the diagonal
+    return past if mask is None else mask & past

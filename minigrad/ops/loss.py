@@ -1,0 +1,72 @@
+"""Cross-entropy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..core import Array
+from ..op import DTypeError, floating, op, require
+from .arithmetic import add, div, masked_fill, mul, neg
+from .index import gather
+from .reduce import mean, sum
+from .shape import squeeze
+from .softmax import log_softmax
+
+
+def cross_entropy_definition(
+    logits: Any, target: Any, *, ignore_index: int = -100, label_smoothing: float = 0.0, reduction: str = "mean"
+) -> Any:
+    """-(1 - e) log p_target - e mean_v log p_v, averaged over the targets that are not ignored"""
+    target = getattr(target, "data", target)
+    ignored = target == ignore_index
+    log_p = log_softmax(logits)  # (..., V)
+    chosen = squeeze(gather(log_p, np.where(ignored, 0, target)[..., None], dim=-1), dim=-1)
+    loss = add(mul(neg(chosen), 1 - label_smoothing), mul(neg(mean(log_p, dim=-1)), label_smoothing))
+    loss = masked_fill(loss, ignored, value=0.0)
+    if reduction == "none":
+        return loss
+    return sum(loss) if reduction == "sum" else div(sum(loss), int((~ignored).sum()))
+
+
+@op(definition=cross_entropy_definition)
+def cross_entropy(
+    logits: Array, target: Array, *, ignore_index: int = -100, label_smoothing: float = 0.0, reduction: str = "mean"
+) -> Any:
+    """L = -sum_v t_v ln p_v with p = softmax(logits), t = (1 - e) onehot(target) + e / V (Szegedy et al. 2016).
+
+    dL/dlogits = g (p - t), and 0 where the target is `ignore_index`. The mean is over the targets that count; if there
+    are none it is NaN. Shapes: logits (..., V), target (...) integer; L () or, with reduction "none", (...).
+    """
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"cross_entropy(): reduction = {reduction!r}; it must be 'mean', 'sum' or 'none'")
+    require(target.dtype.kind in "iu", f"cross_entropy(): the target has dtype {target.dtype}; class indices are integers", error=DTypeError)
+    require(
+        logits.ndim > 0 and logits.shape[:-1] == target.shape,
+        "cross_entropy(): the logits have shape {}, the target has shape {}; they must be (..., V) and (...)",
+        logits,
+        target,
+    )
+    require(0 <= label_smoothing <= 1, f"cross_entropy(): label_smoothing = {label_smoothing}; it lies in [0, 1]", error=ValueError)
+    logits, classes, e = floating(logits), logits.shape[-1], label_smoothing
+    counts = target != ignore_index
+    wrong = counts & ((target < 0) | (target >= classes))
+    if wrong.any():
+        raise IndexError(f"cross_entropy(): target {target[wrong][0]} is not one of the {classes} classes 0..{classes - 1}")
+    where = np.where(counts, target, 0)[..., None]
+    log_p = kernels.log_softmax(logits, logits.ndim - 1)
+    loss = (e - 1) * np.take_along_axis(log_p, where, -1)[..., 0] - (e / classes) * log_p.sum(-1)
+    loss = np.where(counts, loss, 0).astype(logits.dtype)
+    n = logits.dtype.type(counts.sum() if reduction == "mean" else 1)
+
+    def product(g: Array) -> Array:
+        d = np.exp(log_p) - logits.dtype.type(e / classes)
+        np.put_along_axis(d, where, np.take_along_axis(d, where, -1) - logits.dtype.type(1 - e), -1)
+        with np.errstate(all="ignore"):
+            scale = np.where(counts, g / n, 0).astype(logits.dtype)
+        return d * scale[..., None]
+
+    with np.errstate(all="ignore"):
+        return (loss if reduction == "none" else loss.sum() / n), (product, None)

@@ -1,0 +1,91 @@
+"""Writing in place, and never getting a wrong gradient from it.
+
+A product may need an array as it was in the forward pass. If that memory is overwritten before the backward pass, the
+gradient would be wrong, so it has to be an error. What a product needs is what its function closes over, and a write
+is stamped by the clock that numbers the nodes; hence the rule:
+
+    *a node may not use memory that was written after the node was made*
+
+Nothing is counted per tensor, and nothing is looked at until some write is younger than a node.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .core import Node, Value
+
+Array = np.ndarray
+clock = count(1)  # one clock for nodes and writes, so that "after" has a meaning between them
+
+
+class GradError(RuntimeError):
+    """A gradient that cannot be computed, or that would be wrong."""
+
+
+class _Writes:
+    """Remembers which memory was written in place, and when."""
+
+    def __init__(self) -> None:
+        self.latest = 0
+        self.stamps: dict[int, tuple[weakref.ref[Array], int]] = {}
+
+    def stamp(self, array: Array) -> None:
+        """`array` has just been written in place."""
+        owner = _owner(array)
+        key = id(owner)
+        self.latest = next(clock)
+        self.stamps[key] = (weakref.ref(owner, lambda _: self.stamps.pop(key, None)), self.latest)
+
+    def since(self, array: Array, serial: int) -> bool:
+        """Whether the memory of `array` was written after `serial`."""
+        owner = _owner(array)
+        reference, when = self.stamps.get(id(owner), (None, 0))
+        return when > serial and reference is not None and reference() is owner
+
+    def check(self, node: Node) -> None:
+        """Raise if a product of `node` needs memory that was written after the node was made."""
+        for array in _closed_over(node.products):
+            if self.since(array, node.serial):
+                raise GradError(
+                    f"backward(): {node.op and node.op.name}() needs an array of shape {array.shape} as it was in the "
+                    "forward pass, but it was modified in place since. Use the out-of-place form (y = y + 1 instead "
+                    "of y += 1), or modify a clone()."
+                )
+
+    def check_fresh(self, value: Value) -> None:
+        """Raise if `value` was changed through another tensor that shares its memory: its node tells the old story."""
+        node = value.node
+        if node is not None and node.op is not None and self.since(value.data, node.serial):
+            raise GradError(
+                f"{node.op.name}(): its result, of shape {node.shape}, was modified in place through another tensor "
+                "that shares its memory (a view, or the tensor it is a view of). Take the view after the modification."
+            )
+
+
+writes = _Writes()
+
+
+def _owner(array: Array) -> Array:
+    """The array that owns the memory which `array` looks into."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _closed_over(something: Any, depth: int = 0) -> Iterator[Array]:
+    """All arrays that a function, or a tuple of functions, keeps in its closure."""
+    if isinstance(something, np.ndarray):
+        yield something
+    elif isinstance(something, tuple | list) and depth < 4:
+        for item in something:
+            yield from _closed_over(item, depth + 1)
+    elif depth < 4:
+        for cell in getattr(something, "__closure__", None) or ():
+            yield from _closed_over(cell.cell_contents, depth + 1)
