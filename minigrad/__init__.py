@@ -43,12 +43,13 @@ from .ops import (
     relu,
     sigmoid,
     sin,
+    split,
     sqrt,
     tanh,
     where,
 )
 from .random import manual_seed
-from .tensor import Tensor, split
+from .tensor import Tensor
 
 float32, float64, int32, int64 = np.float32, np.float64, np.int32, np.int64
 uint8, bool_, long, float, double = np.uint8, np.bool_, np.int64, np.float32, np.float64

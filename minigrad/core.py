@@ -150,7 +150,7 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
 def _edges(node: Node, g: Array) -> Iterator[tuple[Node | None, Any]]:
     """(parent, gradient sent to it) for every input; products that nobody needs are not called."""
     products = node.products
-    results = products(g) if callable(products) else (product and product(g) for product in products)
+    results: Any = products(g) if callable(products) else (product and product(g) for product in products)
     return zip(node.parents, results, strict=True)
 
 

@@ -71,8 +71,8 @@ def arange(start: float, end: float | None = None, step: float = 1, dtype: Any =
     >>> arange(3)
     tensor([0, 1, 2])
     """
-    start, end = (0, start) if end is None else (start, end)
-    return Tensor(np.arange(start, end, step).tolist(), dtype=dtype) if end != start else zeros(0, dtype=dtype or np.int64)
+    array = np.arange(start, end, step) if end is not None else np.arange(start)
+    return Tensor(array, dtype=dtype or (default_dtype if array.dtype.kind == "f" else None))
 
 
 def eye(n: int, m: int | None = None, dtype: Any = default_dtype) -> Tensor:

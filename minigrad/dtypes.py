@@ -38,10 +38,13 @@ def _promoted(dtypes: Any) -> np.dtype:
 
 
 def promote(*arrays: Array, floating: bool = False) -> tuple[Array, ...]:
-    """The arrays in a common dtype, as PyTorch chooses it: floats win over integers, whatever their width, and a 0-d
-    array does not widen the others of its kind. With `floating`, integers become float32."""
+    """The arrays in a common dtype, as PyTorch chooses it.
+
+    Floats win over integers, whatever their width, and a 0-d array does not widen the others of its kind. With
+    `floating`, integers become float32.
+    """
     first = arrays[0].dtype
-    if all([a.dtype == first for a in arrays]) and not (floating and first.kind != "f"):
+    if all(a.dtype == first for a in arrays) and not (floating and first.kind != "f"):
         return arrays
     rank = {"b": 0, "u": 1, "i": 1, "f": 2}
     for a in arrays:

@@ -20,14 +20,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from .core import Array, DTypeError, GradError, Node, ShapeError, Value, state, writes
-from .dtypes import as_operand, floating, promote
-
-__all__ = ["DTypeError", "Op", "ShapeError", "axes", "axis", "floating", "op", "promote", "registry", "require", "require_float"]
+from .dtypes import as_operand
 
 registry: dict[str, Op] = {}
 
@@ -56,16 +54,18 @@ class Op:
         return f"<op {self.name}>"
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
+        """Run the op, and record it if a gradient is wanted."""
         if state.definitions and self.definition is not None:
             return self.definition(*inputs, **settings)
         if len(inputs) < self.arity:
             inputs += (None,) * (self.arity - len(inputs))
         like: Any = None
         wanted = False
+        tracking = state.grad_enabled
         for x in inputs:
             if isinstance(x, Value):
                 like = x
-                if x.node is not None:
+                if tracking and x.node is not None:
                     wanted = True
                     if x.node.serial < writes.latest:
                         writes.check_fresh(x)
@@ -75,7 +75,7 @@ class Op:
             return out
         if type(out) is not np.ndarray:
             out = np.asarray(out)
-        if not (wanted and state.grad_enabled) or products is None:
+        if not wanted or products is None:
             return like._result(out, None)
         parents = tuple([x.node if isinstance(x, Value) else None for x in inputs])
         node = Node(self, parents, self._needed(products, parents), out)
@@ -90,21 +90,17 @@ class Op:
             return (products,) if len(parents) == 1 else products
         if len(products) != len(parents):
             raise GradError(f"{self.name}(): {len(parents)} inputs, but {len(products)} vector-Jacobian products")
+        needed = []
         for position, (product, parent) in enumerate(zip(products, parents, strict=True)):
             if parent is not None and product is None:
                 raise GradError(f"{self.name}(): input {position} requires a gradient, but this op has none for it")
-        return tuple([product if parent is not None else None for product, parent in zip(products, parents, strict=True)])
+            needed.append(product if parent is not None else None)
+        return tuple(needed)
 
 
-@overload
-def op(forward: Callable) -> Op: ...
-@overload
-def op(*, definition: Callable | None = None, view: bool = False) -> Callable[[Callable], Op]: ...
-def op(forward: Callable | None = None, **options: Any) -> Any:
-    """Make an `Op` of a function and enter it in the registry under the function's name."""
-    if forward is not None:
-        return Op(forward)
-    return lambda function: Op(function, **options)
+def op(forward: Callable | None = None, *, definition: Callable | None = None, view: bool = False) -> Any:
+    """Make an `Op` of a function, as @op or @op(definition=..., view=...), and enter it in the registry."""
+    return Op(forward) if forward else lambda function: Op(function, definition, view)
 
 
 # --------------------------------------------------------------------------------------------------------------- checks

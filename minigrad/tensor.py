@@ -7,8 +7,8 @@ except for writing in place, at the end of the class.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +18,6 @@ from .core import Array, DTypeError, GradError, ShapeError, Value, backward, lea
 
 Dim = int | tuple[int, ...] | None
 Flag = bool  # Tensor has a method named bool
-
-
-class Extremum(NamedTuple):
-    """What `max(dim)` and `min(dim)` return."""
-
-    values: Tensor
-    indices: Tensor
 
 
 class Tensor(Value):
@@ -71,7 +64,7 @@ class Tensor(Value):
         if not self.is_leaf:
             raise GradError("requires_grad_(): only leaves can be switched; this tensor is a result. Use detach().")
         if flag and self.data.dtype.kind != "f":
-            raise GradError(f"requires_grad_(): the dtype is {self.data.dtype}; only floats have gradients. Use .float().")
+            raise GradError(f"requires_grad_(): only floats have gradients, this is {self.dtype}. Use .float() first.")
         if flag != self.requires_grad:
             self.node = leaf(self) if flag else None
         return self
@@ -94,14 +87,14 @@ class Tensor(Value):
         if create_graph:
             raise GradError("backward(): create_graph=True: minigrad computes first derivatives only.")
         if self.node is None:
-            raise GradError("backward(): this tensor does not require a gradient: no leaf below it does, or no_grad() was on.")
+            raise GradError("backward(): no gradient is wanted here: no leaf below requires one, or no_grad() was on.")
         if gradient is None:
             if self.data.size != 1:
-                raise GradError(f"backward(): the shape is {self.shape}; give `gradient`, or reduce to one number first.")
+                raise GradError(f"backward(): the shape is {self.shape}; give `gradient`, or reduce to one number.")
             gradient = np.ones_like(self.data)
         g = np.asarray(gradient.data if isinstance(gradient, Tensor) else gradient, self.data.dtype)
         if g.shape != self.shape:
-            raise ShapeError(f"backward(): the tensor has shape {self.shape}, the gradient {g.shape}; they must be equal.")
+            raise ShapeError(f"backward(): the tensor has shape {self.shape}, the gradient {g.shape}; make them equal.")
         with np.errstate(all="ignore"):  # 0 * inf is a NaN gradient, not a warning
             backward(self.node, g, retain_graph)
 
@@ -152,7 +145,7 @@ class Tensor(Value):
     def __repr__(self) -> str:
         text = np.array2string(self.data, separator=", ", prefix="tensor(")
         dtype = "" if self.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self.dtype}"
-        grad = "" if self.node is None else ", requires_grad=True" if self.is_leaf else f", op={self.node.op.name}"
+        grad = "" if self.node is None else ", requires_grad=True" if self.is_leaf else f", op={self.grad_fn.op.name}"
         return f"tensor({text}{dtype}{grad})"
 
     def __format__(self, spec: str) -> str:
@@ -170,7 +163,7 @@ class Tensor(Value):
 
     def __bool__(self) -> Flag:
         if self.data.size != 1:
-            raise GradError(f"bool(): a tensor of shape {self.shape} has no one truth value. Use .all(), .any() or `is None`.")
+            raise GradError(f"bool(): a tensor of shape {self.shape} is many truth values. Use .all() or .any().")
         return bool(self.data)
 
     def __float__(self) -> Any:
@@ -249,25 +242,31 @@ class Tensor(Value):
     def masked_fill(self, mask: Any, value: Any) -> Tensor: return ops.masked_fill(self, mask, value=float(value))
     def isfinite(self) -> Tensor: return ops.isfinite(self)
 
-    # ---------------------------------------------------------------------------------------------- reduce and normalise
+    # ------------------------------------------------------------------------------------------ reduce and normalise
     def sum(self, dim: Dim = None, keepdim: Flag = False) -> Tensor: return ops.sum(self, dim=dim, keepdim=keepdim)
     def mean(self, dim: Dim = None, keepdim: Flag = False) -> Tensor: return ops.mean(self, dim=dim, keepdim=keepdim)
     def amax(self, dim: Dim = None, keepdim: Flag = False) -> Tensor: return ops.amax(self, dim=dim, keepdim=keepdim)
     def amin(self, dim: Dim = None, keepdim: Flag = False) -> Tensor: return ops.amin(self, dim=dim, keepdim=keepdim)
-    def max(self, dim: int | None = None, keepdim: Flag = False) -> Any: return extremum(self, ops.amax, ops.argmax, dim, keepdim)
-    def min(self, dim: int | None = None, keepdim: Flag = False) -> Any: return extremum(self, ops.amin, ops.argmin, dim, keepdim)
+    def max(self, dim: int | None = None, keepdim: Flag = False) -> Any:
+        return ops.maximum_along(self, dim, keepdim)
+    def min(self, dim: int | None = None, keepdim: Flag = False) -> Any:
+        return ops.minimum_along(self, dim, keepdim)
     def all(self, dim: Dim = None, keepdim: Flag = False) -> Tensor: return ops.all(self, dim=dim, keepdim=keepdim)
     def any(self, dim: Dim = None, keepdim: Flag = False) -> Tensor: return ops.any(self, dim=dim, keepdim=keepdim)
-    def argmax(self, dim: int | None = None, keepdim: Flag = False) -> Tensor: return ops.argmax(self, dim=dim, keepdim=keepdim)
-    def argmin(self, dim: int | None = None, keepdim: Flag = False) -> Tensor: return ops.argmin(self, dim=dim, keepdim=keepdim)
-    def var(self, dim: Dim = None, keepdim: Flag = False, correction: int = 1) -> Tensor: return ops.var(self, dim=dim, keepdim=keepdim, correction=correction)
-    def std(self, dim: Dim = None, keepdim: Flag = False, correction: int = 1) -> Tensor: return ops.std(self, dim=dim, keepdim=keepdim, correction=correction)
+    def argmax(self, dim: int | None = None, keepdim: Flag = False) -> Tensor:
+        return ops.argmax(self, dim=dim, keepdim=keepdim)
+    def argmin(self, dim: int | None = None, keepdim: Flag = False) -> Tensor:
+        return ops.argmin(self, dim=dim, keepdim=keepdim)
+    def var(self, dim: Dim = None, keepdim: Flag = False, correction: int = 1) -> Tensor:
+        return ops.var(self, dim=dim, keepdim=keepdim, correction=correction)
+    def std(self, dim: Dim = None, keepdim: Flag = False, correction: int = 1) -> Tensor:
+        return ops.std(self, dim=dim, keepdim=keepdim, correction=correction)
     def logsumexp(self, dim: Dim, keepdim: Flag = False) -> Tensor: return ops.logsumexp(self, dim=dim, keepdim=keepdim)
     def softmax(self, dim: int) -> Tensor: return ops.softmax(self, dim=dim)
     def log_softmax(self, dim: int) -> Tensor: return ops.log_softmax(self, dim=dim)
 
-    # ------------------------------------------------------------------------------------------------------ shape, dtype
-    def split(self, size: Any, dim: int = 0) -> tuple[Tensor, ...]: return split(self, size, dim)
+    # -------------------------------------------------------------------------------------------------- shape, dtype
+    def split(self, size: Any, dim: int = 0) -> tuple[Tensor, ...]: return ops.split(self, size, dim)
     def t(self) -> Tensor: return self.T
     def view(self, *shape: Any) -> Tensor: return ops.view(self, shape=sizes(shape))
     def reshape(self, *shape: Any) -> Tensor: return ops.reshape(self, shape=sizes(shape))
@@ -276,7 +275,8 @@ class Tensor(Value):
     def transpose(self, dim0: int, dim1: int) -> Tensor: return ops.transpose(self, dim0=dim0, dim1=dim1)
     def squeeze(self, dim: Dim = None) -> Tensor: return ops.squeeze(self, dim=dim)
     def unsqueeze(self, dim: int) -> Tensor: return ops.unsqueeze(self, dim=dim)
-    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor: return ops.reshape(self, shape=flattened(self.data, start_dim, end_dim))
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+        return ops.reshape(self, shape=flattened(self.data, start_dim, end_dim))
     def flip(self, *dims: Any) -> Tensor: return ops.flip(self, dims=sizes(dims))
     def roll(self, shifts: int, dims: int) -> Tensor: return ops.roll(self, shifts=shifts, dim=dims)
     def tril(self, diagonal: int = 0) -> Tensor: return ops.tril(self, diagonal=diagonal)
@@ -305,7 +305,8 @@ class Tensor(Value):
     def pow_(self, exponent: Any) -> Tensor: return self._write(ops.pow(self, exponent))
     def clamp_(self, min: Any = None, max: Any = None) -> Tensor: return self._write(ops.clamp(self, min=min, max=max))
     def masked_fill_(self, mask: Any, value: Any) -> Tensor: return self._write(self.masked_fill(mask, value))
-    def scatter_(self, dim: int, index: Any, src: Any) -> Tensor: return self._write(ops.scatter(self, index, src, dim=dim))
+    def scatter_(self, dim: int, index: Any, src: Any) -> Tensor:
+        return self._write(ops.scatter(self, index, src, dim=dim))
     def copy_(self, source: Any) -> Tensor: return self._write(self._alike(source))
     def fill_(self, value: Any) -> Tensor: return self._write(self._alike(value))
     def zero_(self) -> Tensor: return self._write(self._alike(0.0))
@@ -329,35 +330,15 @@ class Tensor(Value):
     def _write(self, new: Tensor) -> Tensor:
         tracked = state.grad_enabled and self.requires_grad
         if tracked and self.is_leaf:
-            raise GradError("in place: this leaf requires a gradient; do it within no_grad(), or out of place (x = x + 1).")
-        if tracked and self.node.op.view and self.node.op is not ops.alias:
-            raise GradError("in place: this is a view of a tensor that requires a gradient; modify that one, or a clone().")
+            raise GradError("in place: a leaf that requires a gradient; write x = x + 1, or do it within no_grad().")
+        if tracked and self.grad_fn.op.view and self.grad_fn.op is not ops.alias:
+            raise GradError("in place: a view of a tensor that requires a gradient; modify that one, or a clone().")
         if new.shape != self.shape:
-            raise ShapeError(f"in place: the tensor has shape {self.shape}, the result {new.shape}; they must be equal.")
+            raise ShapeError(f"in place: the tensor has shape {self.shape}, the result {new.shape}; make them equal.")
         if not np.can_cast(new.dtype, self.dtype, "same_kind"):
-            raise DTypeError(f"in place: a result of dtype {new.dtype} does not fit into {self.dtype}; use the form y = y + x.")
+            raise DTypeError(f"in place: a result of dtype {new.dtype} does not fit into {self.dtype}; use y = y + x.")
         np.copyto(self.data, new.data, casting="same_kind")
         writes.stamp(self.data)
         if state.grad_enabled:  # the value has changed, and so has its history
             self.node = ops.alias(new).node
         return self
-
-
-def extremum(x: Tensor, reduce: Any, arg: Any, dim: int | None, keepdim: bool) -> Any:
-    """All: the extreme value, shared among ties. Along `dim`: (values, indices), where one index takes all."""
-    if dim is None:
-        return reduce(x)
-    indices = arg(x, dim=dim, keepdim=True)
-    values = ops.gather(x, indices, dim=dim) if x.ndim else x
-    return Extremum(values, indices) if keepdim else Extremum(values.squeeze(dim), indices.squeeze(dim))
-
-
-def split(x: Tensor, size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of `x`: pieces of `size` along `dim` (the last may be smaller), or of the sizes given."""
-    n = x.shape[dim]
-    lengths = [min(size, n - i) for i in range(0, n, size)] if isinstance(size, int) else list(size)
-    if sum(lengths) != n:
-        raise ShapeError(f"split(): a has shape {x.shape}; the sizes {lengths} must add up to {n}")
-    before = (slice(None),) * (dim % x.ndim)
-    ends = np.cumsum(lengths)
-    return tuple(x[(*before, slice(end - length, end))] for end, length in zip(ends.tolist(), lengths, strict=True))

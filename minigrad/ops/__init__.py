@@ -43,6 +43,7 @@ from .loss import cross_entropy
 from .matmul import linear, matmul
 from .norm import dropout, layer_norm
 from .reduce import all, amax, amin, any, argmax, argmin, logsumexp, mean, std, sum, var
+from .several import maximum_along, minimum_along, split
 from .shape import (
     alias,
     cast,
@@ -114,8 +115,10 @@ __all__ = [
     "masked_softmax",
     "matmul",
     "maximum",
+    "maximum_along",
     "mean",
     "minimum",
+    "minimum_along",
     "mul",
     "ne",
     "neg",
@@ -131,6 +134,7 @@ __all__ = [
     "sigmoid",
     "sin",
     "softmax",
+    "split",
     "sqrt",
     "squeeze",
     "stack",

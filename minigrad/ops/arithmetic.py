@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..core import Array
-from ..op import DTypeError, floating, op, promote, require
+from ..core import Array, DTypeError
+from ..dtypes import floating, promote
+from ..op import op, require
 
 
 @op
@@ -28,7 +29,9 @@ def add(a: Array, b: Array) -> Any:
 def sub(a: Array, b: Array) -> Any:
     """c = a - b.   dL/da = g,  dL/db = -g"""
     a, b = promote(a, b)
-    require(a.dtype != bool, "sub(): a and b are boolean; use a ^ b, or convert one with .float() first", error=DTypeError)
+    require(
+        a.dtype != bool, "sub(): a and b are boolean; use a ^ b, or convert one with .float() first", error=DTypeError
+    )
     return a - b, (lambda g: g, lambda g: -g)
 
 

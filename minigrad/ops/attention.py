@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..core import Array
-from ..op import DTypeError, op, require
+from ..core import Array, DTypeError
+from ..op import op, require
 from .arithmetic import add, mul
 from .matmul import matmul
 from .norm import dropout
@@ -60,8 +60,8 @@ def scaled_dot_product_attention(
 ) -> Any:
     """z = dropout(P) v with P = softmax(s q k^T + bias) over the keys that the mask allows; s = 1/sqrt(K) by default.
 
-    With G = dL/dz and S the scores:  dL/dv = dropout(P)^T G,  dL/dP = dropout(G v^T),  dL/dS = P (dL/dP - sum(dL/dP P)),
-    dL/dq = s dL/dS k,  dL/dk = s dL/dS^T q,  dL/dbias = dL/dS.
+    With G = dL/dz and S the scores:  dL/dv = dropout(P)^T G,  dL/dP = dropout(G v^T),
+    dL/dS = P (dL/dP - sum(dL/dP P)),  dL/dq = s dL/dS k,  dL/dk = s dL/dS^T q,  dL/dbias = dL/dS.
 
     Shapes: q (B, H, T, K), k (B, H, S, K), v (B, H, S, K); mask boolean, True = may attend, and bias broadcast to
     (B, H, T, S). `causal` lets query t see the keys 0..t. A query with no legal key gets z = 0 and gradient 0.
@@ -72,8 +72,15 @@ def scaled_dot_product_attention(
         q,
         k,
     )
-    require(k.shape[-2] == v.shape[-2], "scaled_dot_product_attention(): k has shape {}, v has shape {}; one value per key", k, v)
-    require(dropout_p == 0 or seed is not None, "scaled_dot_product_attention(): dropout needs a seed", error=ValueError)
+    require(
+        k.shape[-2] == v.shape[-2],
+        "scaled_dot_product_attention(): k has shape {}, v has shape {}; one value per key",
+        k,
+        v,
+    )
+    require(
+        dropout_p == 0 or seed is not None, "scaled_dot_product_attention(): dropout needs a seed", error=ValueError
+    )
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     s = q.dtype.type(scale)
     scores = kernels.matmul(q, k.mT)  # (B, H, T, S)
@@ -99,8 +106,14 @@ def _with_causal(mask: Array | None, causal: bool, shape: tuple[int, ...]) -> Ar
     if mask is not None:
         fits = mask.ndim <= len(shape) and all(m in (1, n) for m, n in zip(mask.shape[::-1], shape[::-1], strict=False))
         if mask.dtype != bool:
-            raise DTypeError(f"scaled_dot_product_attention(): the mask has dtype {mask.dtype}; boolean, True = may attend")
-        require(fits, f"scaled_dot_product_attention(): the mask has shape {{}}; it must broadcast to the scores {shape}", mask)
+            raise DTypeError(
+                f"scaled_dot_product_attention(): the mask has dtype {mask.dtype}; boolean, True = may attend"
+            )
+        require(
+            fits,
+            f"scaled_dot_product_attention(): the mask has shape {{}}; it must broadcast to the scores {shape}",
+            mask,
+        )
     if not causal:
         return mask
     past = np.tri(*shape[-2:], dtype=bool)  # (T, S), True on and below the diagonal

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..core import Array, DTypeError
-from ..op import axis, op, promote, require
+from ..dtypes import promote
+from ..op import axis, op, require
 
 
 @op(view=True)
@@ -71,7 +72,10 @@ def gather(x: Array, index: Array, *, dim: int) -> Any:
 
 @op
 def scatter(x: Array, index: Array, value: Array, *, dim: int) -> Any:
-    """y = x, but y[i, index[i, j, k], k] = value[i, j, k] for dim = 1.   dL/dx = g, 0 where written; dL/dvalue = g there"""
+    """y = x, but y[i, index[i, j, k], k] = value[i, j, k] for dim = 1.
+
+    dL/dx = g, but 0 where something was written,  dL/dvalue = g at those places.
+    """
     where = _places("scatter", x, index, dim)
     x, value = promote(x, value)
     y = x.copy()
@@ -86,12 +90,22 @@ def scatter(x: Array, index: Array, value: Array, *, dim: int) -> Any:
 
 
 def _places(name: str, x: Array, index: Array, dim: int) -> tuple[Any, ...]:
-    require(index.dtype.kind in "iu", f"{name}(): the index has dtype {index.dtype}; it must be an integer dtype", error=DTypeError)
+    require(
+        index.dtype.kind in "iu",
+        f"{name}(): the index has dtype {index.dtype}; it must be an integer dtype",
+        error=DTypeError,
+    )
     i = axis(name, x, dim)
-    fits = index.ndim == x.ndim and all(m <= n or d == i for d, (m, n) in enumerate(zip(index.shape, x.shape, strict=True)))
-    require(fits, f"{name}(): a has shape {{}}, the index has shape {{}}; it may exceed a in dimension {i} only", x, index)
+    fits = index.ndim == x.ndim and all(
+        m <= n or d == i for d, (m, n) in enumerate(zip(index.shape, x.shape, strict=True))
+    )
+    require(
+        fits, f"{name}(): a has shape {{}}, the index has shape {{}}; it may exceed a in dimension {i} only", x, index
+    )
     if index.size and not (index.min() >= 0 and index.max() < x.shape[i]):
-        raise IndexError(f"{name}(): a has shape {x.shape}; the index runs from {index.min()} to {index.max()} in dimension {i}")
+        raise IndexError(
+            f"{name}(): a has shape {x.shape}; the index runs from {index.min()} to {index.max()} in dimension {i}"
+        )
     where: list[Any] = list(np.ogrid[tuple(slice(n) for n in index.shape)])
     where[i] = index
     return tuple(where)
@@ -104,7 +118,11 @@ def embedding(indices: Array, weight: Array, *, padding_idx: int | None = None) 
     dL/dW[v] = sum of g over all places where token v stands; the row `padding_idx` gets none.
     Shapes: indices (...) integer, W (V, D), y (..., D).
     """
-    require(indices.dtype.kind in "iu", f"embedding(): the indices have dtype {indices.dtype}; use integers", error=DTypeError)
+    require(
+        indices.dtype.kind in "iu",
+        f"embedding(): the indices have dtype {indices.dtype}; use integers",
+        error=DTypeError,
+    )
     require(weight.ndim == 2, "embedding(): the table has shape {}; it must be (V, D)", weight)
     if indices.size and not (indices.min() >= 0 and indices.max() < len(weight)):
         raise IndexError(

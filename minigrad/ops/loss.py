@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..core import Array
-from ..op import DTypeError, floating, op, require
+from ..core import Array, DTypeError
+from ..dtypes import floating
+from ..op import op, require
 from .arithmetic import add, div, masked_fill, mul, neg
 from .index import gather
 from .reduce import mean, sum
@@ -42,19 +43,29 @@ def cross_entropy(
     """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"cross_entropy(): reduction = {reduction!r}; it must be 'mean', 'sum' or 'none'")
-    require(target.dtype.kind in "iu", f"cross_entropy(): the target has dtype {target.dtype}; class indices are integers", error=DTypeError)
+    require(
+        target.dtype.kind in "iu",
+        f"cross_entropy(): the target has dtype {target.dtype}; class indices are integers",
+        error=DTypeError,
+    )
     require(
         logits.ndim > 0 and logits.shape[:-1] == target.shape,
         "cross_entropy(): the logits have shape {}, the target has shape {}; they must be (..., V) and (...)",
         logits,
         target,
     )
-    require(0 <= label_smoothing <= 1, f"cross_entropy(): label_smoothing = {label_smoothing}; it lies in [0, 1]", error=ValueError)
+    require(
+        0 <= label_smoothing <= 1,
+        f"cross_entropy(): label_smoothing = {label_smoothing}; it lies in [0, 1]",
+        error=ValueError,
+    )
     logits, classes, e = floating(logits), logits.shape[-1], label_smoothing
     counts = target != ignore_index
     wrong = counts & ((target < 0) | (target >= classes))
     if wrong.any():
-        raise IndexError(f"cross_entropy(): target {target[wrong][0]} is not one of the {classes} classes 0..{classes - 1}")
+        raise IndexError(
+            f"cross_entropy(): target {target[wrong][0]} is not one of the {classes} classes 0..{classes - 1}"
+        )
     where = np.where(counts, target, 0)[..., None]
     log_p = kernels.log_softmax(logits, logits.ndim - 1)
     loss = (e - 1) * np.take_along_axis(log_p, where, -1)[..., 0] - (e / classes) * log_p.sum(-1)

@@ -7,7 +7,8 @@ from typing import Any
 
 from .. import kernels
 from ..core import Array
-from ..op import op, promote, require
+from ..dtypes import promote
+from ..op import op, require
 from .arithmetic import add
 from .shape import transpose
 
@@ -33,7 +34,9 @@ def matmul(a: Array, b: Array) -> Any:
     if b2.ndim == 2 and a2.ndim > 2:  # one matrix for the whole batch: its gradient is one product, not a sum of many
         c, products = _flat(a2, b2)
     else:
-        require(_broadcast(a2, b2), "matmul(): a has shape {}, b has shape {}; the leading sizes do not broadcast.", a, b)
+        require(
+            _broadcast(a2, b2), "matmul(): a has shape {}, b has shape {}; the leading sizes do not broadcast.", a, b
+        )
         c = kernels.matmul(a2, b2)
         products = (lambda g: kernels.matmul(g, b2.mT), lambda g: kernels.matmul(a2.mT, g))
     if not (row or column):
@@ -86,7 +89,9 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
         x,
         weight,
     )
-    require(bias is None or bias.shape == weight.shape[:1], "linear(): the weight has shape {}, the bias {}", weight, bias)
+    require(
+        bias is None or bias.shape == weight.shape[:1], "linear(): the weight has shape {}, the bias {}", weight, bias
+    )
     x, weight = promote(x, weight)
     shape, flat = x.shape, (_rows(x), len(weight))
     rows = x.reshape(flat[0], shape[-1])  # (R, I)

@@ -33,7 +33,9 @@ def layer_norm(x: Array, weight: Array | None = None, bias: Array | None = None,
     require_float("layer_norm", x)
     require(x.ndim > 0, "layer_norm(): a has shape {}; it needs a last dimension to normalise", x)
     for p in (weight, bias):
-        require(p is None or p.shape == x.shape[-1:], "layer_norm(): a has shape {}, a parameter {}; it must be (D,)", x, p)
+        require(
+            p is None or p.shape == x.shape[-1:], "layer_norm(): a has shape {}, a parameter {}; it must be (D,)", x, p
+        )
     with np.errstate(all="ignore"):
         n = x - x.mean(-1, keepdims=True)
         s = np.sqrt((n * n).mean(-1, keepdims=True) + x.dtype.type(eps))
@@ -56,9 +58,10 @@ def dropout_definition(x: Any, *, p: float, seed: int) -> Any:
 
 @op(definition=dropout_definition)
 def dropout(x: Array, *, p: float, seed: int) -> Any:
-    """y = x keep / (1 - p): each element is kept with probability 1 - p (Srivastava et al. 2014).   dL/dx = g keep / (1 - p)
+    """y = x keep / (1 - p): each element is kept with probability 1 - p (Srivastava et al. 2014).
 
-    `keep` is a function of (seed, position of the element): the way back computes the same bits again, nothing is stored.
+    dL/dx = g keep / (1 - p). `keep` is a function of (seed, position of the element): the way back computes the same
+    bits again, nothing is stored.
     """
     require_float("dropout", x)
     require(0 <= p <= 1, f"dropout(): p = {p}; a probability lies in [0, 1]", error=ValueError)

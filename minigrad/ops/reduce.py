@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..core import Array
-from ..op import axes, axis, floating, op, require, require_float
+from ..dtypes import floating
+from ..op import axes, axis, op, require, require_float
 from .arithmetic import add, div, exp, log, mul, sqrt, sub
 from .shape import reshape
 
@@ -75,7 +76,7 @@ def std_definition(x: Any, *, dim: Dim = None, keepdim: bool = False, correction
 
 @op(definition=std_definition)
 def std(x: Array, *, dim: Dim = None, keepdim: bool = False, correction: int = 1) -> Any:
-    """y = sqrt(var(x)).   dL/dx_i = g (x_i - m) / ((n - c) y), and 0 where y = 0, as in PyTorch (the definition has NaN)."""
+    """y = sqrt(var(x)).   dL/dx_i = g (x_i - m) / ((n - c) y), and 0 where y = 0, as in PyTorch (by definition NaN)."""
     require_float("std", x)
     dims, centred, n = _centred("std", x, dim, correction)
     with np.errstate(all="ignore"):
@@ -133,7 +134,11 @@ def argmin(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Any:
 
 def _arg(name: str, reduce: Any, x: Array, dim: int | None, keepdim: bool) -> Array:
     i = None if dim is None else axis(name, x, dim)
-    require(x.shape[i] > 0 if i is not None and x.ndim else x.size > 0, f"{name}(): a has shape {{}}; nothing to choose from", x)
+    require(
+        x.shape[i] > 0 if i is not None and x.ndim else x.size > 0,
+        f"{name}(): a has shape {{}}; nothing to choose from",
+        x,
+    )
     return np.asarray(reduce(x, axis=i if x.ndim else None, keepdims=keepdim), np.int64)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..core import Array, ShapeError
-from ..op import axes, axis, op, promote, require
+from ..dtypes import promote
+from ..op import axes, axis, op, require
 
 
 @op(view=True)
@@ -31,14 +32,12 @@ def _reshaped(name: str, x: Array, shape: tuple[int, ...], copy: bool | None) ->
     try:
         return np.reshape(x, shape, copy=copy)
     except ValueError:
-        sizes = [n for n in shape if n != -1]
-        known = int(np.prod(sizes, dtype=np.int64))
-        fits = len(shape) - len(sizes) <= 1 and (known == x.size or (len(sizes) < len(shape) and known and x.size % known == 0))
-        if fits:
-            message = f"{name}(): a has shape {x.shape} and is not contiguous; a view as {tuple(shape)} needs a copy. Use reshape()."
-        else:
-            message = f"{name}(): a has shape {x.shape}, that is {x.size} elements; they do not fit into {tuple(shape)}."
-        raise ShapeError(message) from None
+        pass
+    try:
+        np.empty(x.shape, bool).reshape(shape)
+    except ValueError:
+        raise ShapeError(f"{name}(): a has shape {x.shape}, {x.size} elements; they do not fit into {shape}.") from None
+    raise ShapeError(f"{name}(): a has shape {x.shape}, not contiguous; as {shape} it must be copied. Use reshape().")
 
 
 @op(view=True)
@@ -60,7 +59,9 @@ def transpose(x: Array, *, dim0: int, dim1: int) -> Any:
 def expand(x: Array, *, shape: tuple[int, ...]) -> Any:
     """x repeated to `shape` without copying (stride 0); -1 keeps a size.   dL/dx = g summed over the repetitions"""
     new = len(shape) - x.ndim
-    require(new >= 0 and -1 not in shape[:new], f"expand(): a has shape {{}}; it cannot be expanded to {tuple(shape)}", x)
+    require(
+        new >= 0 and -1 not in shape[:new], f"expand(): a has shape {{}}; it cannot be expanded to {tuple(shape)}", x
+    )
     full = tuple(x.shape[i - new] if n == -1 else n for i, n in enumerate(shape))
     try:
         return np.broadcast_to(x, full), lambda g: g

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..core import Array
-from ..op import DTypeError, axis, floating, op, require
+from ..core import Array, DTypeError
+from ..dtypes import floating
+from ..op import axis, op, require
 from .arithmetic import div, exp, masked_fill, sub, where
 from .reduce import all as all_
 from .reduce import amax, logsumexp, sum
@@ -60,7 +61,11 @@ def masked_softmax(x: Array, mask: Array, *, dim: int = -1) -> Any:
     The mask chooses, it is not a number added to the scores: what is masked is exactly 0 and so is its gradient,
     whatever its score. A row with nothing legal is 0 with gradient 0. Shapes: x (..., S), mask broadcasts to x.
     """
-    require(mask.dtype == bool, f"masked_softmax(): the mask has dtype {mask.dtype}; it must be boolean, True = may attend", error=DTypeError)
+    require(
+        mask.dtype == bool,
+        f"masked_softmax(): the mask has dtype {mask.dtype}; it must be boolean, True = may attend",
+        error=DTypeError,
+    )
     x, dim = floating(x), axis("masked_softmax", x, dim)
     require(
         mask.ndim <= x.ndim and all(m in (1, n) for m, n in zip(mask.shape[::-1], x.shape[::-1], strict=False)),
