@@ -70,11 +70,21 @@ class Op:
                     if x.node.serial < writes.latest:
                         writes.check_fresh(x)
         arrays = [x.data if isinstance(x, Value) else as_operand(x, inputs) for x in inputs]
-        out, products = self.forward(*arrays, **settings)
-        if like is None:
-            return out
+        try:
+            with np.errstate(all="ignore"):  # infinity and NaN are results like others, as in PyTorch
+                out, products = self.forward(*arrays, **settings)
+        except ValueError as error:
+            if "could not be broadcast" not in str(error):
+                raise
+            shapes = " and ".join([str(a.shape) for a in arrays if a is not None])
+            raise ShapeError(
+                f"{self.name}(): the arguments have shapes {shapes}; counted from the last dimension, sizes must be equal "
+                "or 1. Try unsqueeze() or view() to line them up."
+            ) from None
         if type(out) is not np.ndarray:
             out = np.asarray(out)
+        if like is None:
+            return out
         if not wanted or products is None:
             return like._result(out, None)
         parents = tuple([x.node if isinstance(x, Value) else None for x in inputs])
@@ -114,6 +124,11 @@ def require_float(name: str, x: Array) -> None:
     """Raise a DTypeError unless `x` is of a float dtype."""
     if x.dtype.kind != "f":
         raise DTypeError(f"{name}(): a has dtype {x.dtype}; it must be a float dtype. Convert it with .float() first.")
+
+
+def unwrap(x: Any) -> Any:
+    """The array of a tensor; anything else as it is."""
+    return x.data if isinstance(x, Value) else x
 
 
 def axes(name: str, a: Array, dim: int | tuple[int, ...] | None) -> tuple[int, ...]:

@@ -52,6 +52,14 @@ def div(a: Array, b: Array) -> Any:
 
 
 @op
+def remainder(a: Array, b: Array) -> Any:
+    """c = a - b floor(a / b), which has the sign of b.   dL/da = g,  dL/db = -g floor(a / b)"""
+    a, b = promote(a, b)
+    with np.errstate(all="ignore"):
+        return np.remainder(a, b), (lambda g: g, lambda g: -g * np.floor_divide(a, b))
+
+
+@op
 def neg(a: Array) -> Any:
     """c = -a.   dL/da = -g"""
     require(a.dtype != bool, "neg(): a is boolean; use ~a, or convert it with .float() first", error=DTypeError)
@@ -244,25 +252,32 @@ def ge(a: Array, b: Array) -> Any:
 @op
 def logical_and(a: Array, b: Array) -> Any:
     """a and b, bit by bit for integers; no gradient"""
-    return np.bitwise_and(*promote(a, b)), None
+    return np.bitwise_and(*_bits("logical_and", a, b)), None
 
 
 @op
 def logical_or(a: Array, b: Array) -> Any:
     """a or b, bit by bit for integers; no gradient"""
-    return np.bitwise_or(*promote(a, b)), None
+    return np.bitwise_or(*_bits("logical_or", a, b)), None
 
 
 @op
 def logical_xor(a: Array, b: Array) -> Any:
     """a or b but not both, bit by bit for integers; no gradient"""
-    return np.bitwise_xor(*promote(a, b)), None
+    return np.bitwise_xor(*_bits("logical_xor", a, b)), None
 
 
 @op
 def logical_not(a: Array) -> Any:
     """not a, bit by bit for integers; no gradient"""
-    return np.invert(a), None
+    return np.invert(*_bits("logical_not", a)), None
+
+
+def _bits(name: str, *arrays: Array) -> tuple[Array, ...]:
+    for a in arrays:
+        message = f"{name}(): the dtype is {a.dtype}; it must be boolean or integer. Compare first: x > 0."
+        require(a.dtype.kind in "biu", message, error=DTypeError)
+    return promote(*arrays)
 
 
 @op
@@ -270,13 +285,6 @@ def floor_divide(a: Array, b: Array) -> Any:
     """The largest whole number <= a / b; no gradient"""
     with np.errstate(all="ignore"):
         return np.floor_divide(*promote(a, b)), None
-
-
-@op
-def remainder(a: Array, b: Array) -> Any:
-    """a - b floor(a / b), with the sign of b; no gradient"""
-    with np.errstate(all="ignore"):
-        return np.remainder(*promote(a, b)), None
 
 
 @op

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import kernels
 from ..core import Array, DTypeError
-from ..op import op, require
+from ..op import op, require, unwrap
 from .arithmetic import add, mul
 from .matmul import matmul
 from .norm import dropout
@@ -38,7 +38,7 @@ def attention_definition(
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = mul(matmul(q, transpose(k, dim0=-2, dim1=-1)), scale)  # (B, H, T, S)
     scores = tap("scores", scores if bias is None else add(scores, bias))
-    mask = _with_causal(getattr(mask, "data", mask), causal, scores.shape)
+    mask = _with_causal(unwrap(mask), causal, scores.shape)
     pattern = tap("pattern", softmax(scores) if mask is None else masked_softmax(scores, mask))
     if dropout_p > 0:
         pattern = dropout(pattern, p=dropout_p, seed=seed)
@@ -79,6 +79,13 @@ def scaled_dot_product_attention(
         v,
     )
     require(
+        _fits(k.shape[:-2], q.shape[:-2]) and _fits(v.shape[:-2], q.shape[:-2]),
+        "scaled_dot_product_attention(): q has shape {}, k {}, v {}; the leading sizes must be those of q, or 1",
+        q,
+        k,
+        v,
+    )
+    require(
         dropout_p == 0 or seed is not None, "scaled_dot_product_attention(): dropout needs a seed", error=ValueError
     )
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
@@ -86,6 +93,11 @@ def scaled_dot_product_attention(
     scores = kernels.matmul(q, k.mT)  # (B, H, T, S)
     scores *= s
     if bias is not None:
+        require(
+            _fits(bias.shape, scores.shape),
+            f"scaled_dot_product_attention(): the bias has shape {{}}; it must broadcast to the scores {scores.shape}",
+            bias,
+        )
         scores = scores + bias
     mask = _with_causal(mask, causal, scores.shape)
     p = kernels.softmax(scores, -1) if mask is None else kernels.masked_softmax(scores, mask, -1)
@@ -104,13 +116,12 @@ def scaled_dot_product_attention(
 def _with_causal(mask: Array | None, causal: bool, shape: tuple[int, ...]) -> Array | None:
     """The mask with the future cut off, if `causal`; checked against the scores of `shape` (..., T, S)."""
     if mask is not None:
-        fits = mask.ndim <= len(shape) and all(m in (1, n) for m, n in zip(mask.shape[::-1], shape[::-1], strict=False))
         if mask.dtype != bool:
             raise DTypeError(
                 f"scaled_dot_product_attention(): the mask has dtype {mask.dtype}; boolean, True = may attend"
             )
         require(
-            fits,
+            _fits(mask.shape, shape),
             f"scaled_dot_product_attention(): the mask has shape {{}}; it must broadcast to the scores {shape}",
             mask,
         )
@@ -118,3 +129,8 @@ def _with_causal(mask: Array | None, causal: bool, shape: tuple[int, ...]) -> Ar
         return mask
     past = np.tri(*shape[-2:], dtype=bool)  # (T, S), True on and below the diagonal
     return past if mask is None else mask & past
+
+
+def _fits(shape: tuple[int, ...], into: tuple[int, ...]) -> bool:
+    """Whether an array of `shape` broadcasts to the shape `into`."""
+    return len(shape) <= len(into) and all(m in (1, n) for m, n in zip(shape[::-1], into[::-1], strict=False))

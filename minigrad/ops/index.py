@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, DTypeError
+from ..core import Array, DTypeError, ShapeError
 from ..dtypes import promote
 from ..op import axis, op, require
 
@@ -17,6 +17,7 @@ def index(x: Array, *, index: Any) -> Any:
 
     dL/dx = g put back into zeros at `index`; an element that was chosen several times gets the sum.
     """
+    _check_order(index)
     try:
         y = x[index]
     except IndexError as error:
@@ -37,24 +38,39 @@ def index(x: Array, *, index: Any) -> Any:
 def _may_repeat(index: Any) -> bool:
     """Whether an index holds integer arrays: slices and masks choose an element at most once."""
     parts = index if isinstance(index, tuple) else (index,)
-    return any(isinstance(p, list) or (isinstance(p, np.ndarray) and p.dtype != bool) for p in parts)
+    return any(isinstance(p, list | tuple) or (isinstance(p, np.ndarray) and p.dtype != bool) for p in parts)
+
+
+def _check_order(index: Any) -> None:
+    """An error where NumPy would put the dimensions in another order than PyTorch."""
+    parts = index if isinstance(index, tuple) else ()
+    chosen = [i for i, p in enumerate(parts) if not (p is None or p is ... or isinstance(p, slice))]
+    numbers = [i for i in chosen if isinstance(parts[i], int | np.integer)]
+    if 0 < len(numbers) < len(chosen) != chosen[-1] - chosen[0] + 1:
+        raise IndexError(
+            "index(): a number and an array with a slice between them. Index twice: x[0][:, i], not x[0, :, i]."
+        )
 
 
 @op
 def index_put(x: Array, value: Array, *, index: Any) -> Any:
     """y = x, but y[index] = value.   dL/dx = g with zeros at index,  dL/dvalue = g[index]"""
-    y = x.copy()
+    y, before = x.copy(), value.shape
+    _check_order(index)
+    while value.ndim and len(value) == 1:  # as in PyTorch, it may have more dimensions of size 1 in front than y[index]
+        value = value[0]
     try:
         y[index] = value
     except (IndexError, ValueError) as error:
-        raise type(error)(f"index_put(): a has shape {x.shape}, value has shape {value.shape}; {error}") from None
+        kind = IndexError if isinstance(error, IndexError) else ShapeError
+        raise kind(f"index_put(): a has shape {x.shape}, value has shape {before}; {error}") from None
 
     def product(g: Array) -> Array:
         d = g.copy()
         d[index] = 0
         return d
 
-    return y, (product, lambda g: g[index])
+    return y, (product, lambda g: np.array(g[index], ndmin=len(before)))
 
 
 @op
@@ -95,6 +111,8 @@ def _places(name: str, x: Array, index: Array, dim: int) -> tuple[Any, ...]:
         f"{name}(): the index has dtype {index.dtype}; it must be an integer dtype",
         error=DTypeError,
     )
+    if x.ndim == index.ndim == 0:
+        return ()  # the one place there is
     i = axis(name, x, dim)
     fits = index.ndim == x.ndim and all(
         m <= n or d == i for d, (m, n) in enumerate(zip(index.shape, x.shape, strict=True))

@@ -9,7 +9,7 @@ import numpy as np
 from .. import kernels
 from ..core import Array, DTypeError
 from ..dtypes import floating
-from ..op import op, require
+from ..op import op, require, unwrap
 from .arithmetic import add, div, masked_fill, mul, neg
 from .index import gather
 from .reduce import mean, sum
@@ -21,11 +21,13 @@ def cross_entropy_definition(
     logits: Any, target: Any, *, ignore_index: int = -100, label_smoothing: float = 0.0, reduction: str = "mean"
 ) -> Any:
     """-(1 - e) log p_target - e mean_v log p_v, averaged over the targets that are not ignored"""
-    target = getattr(target, "data", target)
+    target = unwrap(target)
     ignored = target == ignore_index
     log_p = log_softmax(logits)  # (..., V)
     chosen = squeeze(gather(log_p, np.where(ignored, 0, target)[..., None], dim=-1), dim=-1)
-    loss = add(mul(neg(chosen), 1 - label_smoothing), mul(neg(mean(log_p, dim=-1)), label_smoothing))
+    loss = neg(chosen)
+    if label_smoothing > 0:  # else the mean does not count, not even where some log p is -inf
+        loss = add(mul(loss, 1 - label_smoothing), mul(neg(mean(log_p, dim=-1)), label_smoothing))
     loss = masked_fill(loss, ignored, value=0.0)
     if reduction == "none":
         return loss
@@ -68,7 +70,9 @@ def cross_entropy(
         )
     where = np.where(counts, target, 0)[..., None]
     log_p = kernels.log_softmax(logits, logits.ndim - 1)
-    loss = (e - 1) * np.take_along_axis(log_p, where, -1)[..., 0] - (e / classes) * log_p.sum(-1)
+    loss = (e - 1) * np.take_along_axis(log_p, where, -1)[..., 0]
+    if e > 0:  # else the sum does not count, not even where some log p is -inf
+        loss = loss - (e / classes) * log_p.sum(-1)
     loss = np.where(counts, loss, 0).astype(logits.dtype)
     n = logits.dtype.type(counts.sum() if reduction == "mean" else 1)
 

@@ -23,7 +23,7 @@ def reshape(x: Array, *, shape: tuple[int, ...]) -> Any:
 
 @op(view=True)
 def view(x: Array, *, shape: tuple[int, ...]) -> Any:
-    """`reshape` that never copies: an error where the elements do not lie in memory in the right order."""
+    """`reshape` that never copies: an error where the elements are not in the right order.   dL/dx = g in x's shape"""
     before = x.shape
     return _reshaped("view", x, shape, False), lambda g: g.reshape(before)
 

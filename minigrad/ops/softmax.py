@@ -9,7 +9,7 @@ import numpy as np
 from .. import kernels
 from ..core import Array, DTypeError
 from ..dtypes import floating
-from ..op import axis, op, require
+from ..op import axis, op, require, unwrap
 from .arithmetic import div, exp, masked_fill, sub, where
 from .reduce import all as all_
 from .reduce import amax, logsumexp, sum
@@ -48,7 +48,7 @@ def log_softmax(x: Array, *, dim: int = -1) -> Any:
 
 def masked_softmax_definition(x: Any, mask: Any, *, dim: int = -1) -> Any:
     """softmax over the legal scores: the others become -inf; a row without a legal score is set to 0"""
-    shut = np.broadcast_to(~getattr(mask, "data", mask), np.broadcast_shapes(x.shape, mask.shape))
+    shut = np.broadcast_to(~unwrap(mask), np.broadcast_shapes(x.shape, mask.shape))
     empty = all_(shut, dim=dim, keepdim=True)
     legal = masked_fill(where(~shut, x, 0.0), shut & ~empty, value=-np.inf)
     return masked_fill(softmax_definition(legal, dim=dim), empty, value=0.0)

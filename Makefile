@@ -1,0 +1,37 @@
+# Everything happens in a virtual environment of its own: .venv, or wherever VENV says. README.md gives the same
+# commands without make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test lint check
+.NOTPARALLEL:
+
+# Train the English-to-French number translator and show what it does with numbers it has never seen.
+demo: $(VENV)/.demo
+	$(BIN)/minitransformer train numbers --source en --target fr
+
+# The whole test suite.
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# Everything that has to pass before a change goes in.
+check: lint test
+
+# An empty file that is younger than pyproject.toml says that the installation is up to date.
+$(VENV)/.demo: EXTRAS = draw
+$(VENV)/.test: EXTRAS = draw,test
+$(VENV)/.demo $(VENV)/.test: pyproject.toml
+	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('$(PYTHON) is Python %d.%d, but 3.11 is needed. Try: make $(MAKECMDGOALS) PYTHON=python3.11' % sys.version_info[:2])"
+	@$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Installing into $(VENV); this can take a minute."
+	@start=$$(date +%s) && \
+	{ test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV); } && \
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]' && \
+	touch $@ && \
+	echo "Installed in $$(($$(date +%s) - start)) s."

@@ -1,0 +1,19 @@
+"""Layers and what they are made of. Names as in torch.nn."""
+
+from . import functional, init, utils
+from .layers import (
+    GELU,
+    Dropout,
+    Embedding,
+    Identity,
+    LayerNorm,
+    Linear,
+    ModuleDict,
+    ModuleList,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Tanh,
+)
+from .listen import Seen, capture, patch, tap_names
+from .module import Module, Parameter

@@ -1,0 +1,162 @@
+"""A training session in a terminal: train into a folder, then show what the model does with what it has never seen."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .evaluate import Scores, Translator
+from .progress import TrainingProgress
+from .report import attention_figure, loss_figure, save_figure
+from .runs import CHECKPOINT, LOG, Recipe, save
+from .tasks import Pair
+from .train import PATIENCE, Trainer
+
+SHOWN = 6  # translations in the table from each held-out set
+MISTAKES = 3  # and as many mistakes from each, if there are any
+
+
+class StopRequest:
+    """Inside, the first SIGINT (Ctrl-C) or SIGTERM asks to stop at the next good moment; a second stops at once."""
+
+    def __init__(self) -> None:
+        self.made = False
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        self.before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.made:
+            raise KeyboardInterrupt
+        self.made = True
+        # Not print(): a signal may come in the middle of another one, and files are not re-entrant.
+        os.write(2, b"\nStopping after this step. Once more to stop at once, without saving.\n")
+
+
+class Stopwatch:
+    """Wall time by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to the phase `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def __str__(self) -> str:
+        parts = [f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items()]
+        return f"{', '.join(parts)}; {sum(self.seconds.values()):.1f} s in all"
+
+
+class Session:
+    """Trains in `folder` and tells `console` about it."""
+
+    def __init__(self, console: Console, folder: Path, recipe: Recipe) -> None:
+        self.console = console
+        self.folder = folder
+        self.recipe = recipe
+        self.watch = Stopwatch()
+
+    def say(self, text: str = "") -> None:
+        """Print a line as it is."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def save(self, trainer: Trainer) -> None:
+        """Write the checkpoint and the log."""
+        save(self.folder, self.recipe, trainer)
+
+    def train(self, trainer: Trainer, save_every: int) -> bool:
+        """Train until the trainer has finished; False if somebody asked to stop before that."""
+        config = trainer.config
+        self.save(trainer)  # before the work: a folder that cannot be written shall be found out now
+        if not trainer.finished:
+            self.say("The first step compiles the kernels, unless an earlier run has done so.")
+        phase = "first step"
+        with StopRequest() as stop, TrainingProgress(self.console, trainer.steps_taken, config.steps) as progress:
+            while not (trainer.finished or stop.made):
+                with self.watch.phase(phase):
+                    record, batch = trainer.step()
+                    progress.step(record, batch.tokens)
+                    if "valid" in record:
+                        progress.say(f"step {record['step']}: {sentence(Scores(**record['valid']))}")
+                    if trainer.steps_taken % save_every == 0:
+                        self.save(trainer)
+                phase = "training"
+            self.save(trainer)
+        if trainer.reached_target:
+            self.say(f"Target reached: {config.target_accuracy:.2%} of the sentences, {PATIENCE} times in a row.")
+        return trainer.finished
+
+    def show(self, trainer: Trainer, splits: Mapping[str, Sequence[Pair]], pictures: bool) -> None:
+        """Evaluate on the sets that no decision of training depended on, and say what came out and where it is."""
+        held_out = {name: pairs for name, pairs in splits.items() if name not in ("train", "valid")}
+        with self.watch.phase("evaluation"):
+            results = {name: trainer.translator.evaluate(pairs) for name, pairs in held_out.items()}
+        written = [CHECKPOINT, LOG]
+        if pictures:
+            with self.watch.phase("pictures"):
+                written += [path.name for path in self.draw(trainer, held_out["random"])]
+        rng = random.Random(trainer.config.seed)
+        samples, mistakes = [], []
+        for name, pairs in held_out.items():
+            rows = [(name, *pair, ours) for pair, ours in zip(pairs, results[name][1], strict=True)]
+            samples += rng.sample(rows, min(SHOWN, len(rows)))
+            mistakes += [row for row in rows if row[2] != row[3]][:MISTAKES]
+        self.say()
+        self.console.print(translations_table("Held-out translations, drawn at random", samples))
+        if mistakes:
+            self.console.print(translations_table(f"Mistakes, up to {MISTAKES} of each set", mistakes))
+        for name, (scores, _) in results.items():
+            self.say(f"{name}: {sentence(scores)}")
+        self.say(f"\nWall time: {self.watch}.")
+        self.say(f"Written to {self.folder}: {', '.join(written)}.")
+        self.say(f'Try it: minitransformer translate {self.folder} "{held_out["random"][0][0]}"')
+
+    def draw(self, trainer: Trainer, pairs: Sequence[Pair]) -> list[Path]:
+        """Save the pictures: the course of training, and what the decoder looks at in the longest of 100 sentences."""
+        text = max((source for source, _ in pairs[:100]), key=len)
+        return [
+            *save_figure(loss_figure(trainer.history), self.folder, "loss"),
+            *save_figure(attention_figure(*trainer.translator.attention(text)), self.folder, "attention"),
+        ]
+
+
+def sentence(scores: Scores) -> str:
+    """Scores in words."""
+    return (
+        f"{scores.exact_match:.2%} of {scores.sentences:,} sentences exactly right, "
+        f"{scores.token_accuracy:.2%} of the tokens, loss {scores.loss:.4f}"
+    )
+
+
+def translations_table(title: str, rows: Sequence[tuple[str, str, str, str]]) -> Table:
+    """Make a table of (set, source, expected, the model's)."""
+    table = Table(title=title, title_justify="left", title_style="bold", show_lines=True)
+    for header in ("set", "source", "expected", "the model's", ""):
+        table.add_column(header, overflow="fold")
+    for name, source, expected, ours in rows:
+        verdict = "[green]right[/]" if ours == expected else "[bold red]WRONG[/]"
+        table.add_row(name, *(escape(text) for text in (source, expected, ours)), verdict)
+    return table

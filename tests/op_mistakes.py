@@ -1,0 +1,182 @@
+"""Wrong calls of the ops. Each is answered with an error that names the op, the shapes and the rule that was broken."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad.core import Array, DTypeError, ShapeError
+
+
+class Mistake(NamedTuple):
+    """A wrong call; `says` is what the message must contain after the name of the op."""
+
+    op: str
+    says: str
+    inputs: tuple[Any, ...]
+    settings: dict[str, Any]
+    error: type[Exception]
+
+
+def wrong(op: str, says: str, *inputs: Any, error: type[Exception] = ShapeError, **settings: Any) -> Mistake:
+    return Mistake(op, says, inputs, settings, error)
+
+
+def ones(*shape: int) -> Array:
+    return np.ones(shape, np.float32)
+
+
+A = ones(2, 3)
+I = np.zeros((2, 3), np.int64)  # noqa: E741
+M = np.ones((2, 3), bool)
+Q = ones(2, 3, 4, 5)
+
+BINARY = ("add", "sub", "mul", "div", "pow", "maximum", "minimum", "floor_divide", "remainder")
+COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+LOGICAL = ("logical_and", "logical_or", "logical_xor")
+REDUCTIONS = ("sum", "mean", "var", "std", "amax", "amin", "all", "any", "logsumexp")
+ALONG_ONE = ("argmax", "argmin", "softmax", "log_softmax")
+SDPA = "scaled_dot_product_attention"
+
+ELEMENTWISE = [
+    *(wrong(op, "the arguments have shapes (2, 3) and (4,)", A, ones(4)) for op in (*BINARY, *COMPARISONS)),
+    *(wrong(op, "the arguments have shapes (2, 3) and (2,)", M, M[:, 0]) for op in LOGICAL),
+    *(wrong(op, "the dtype is float32; it must be boolean or integer", A, A, error=DTypeError) for op in LOGICAL),
+    wrong("logical_not", "the dtype is float32; it must be boolean or integer", A, error=DTypeError),
+    wrong("where", "the arguments have shapes (2, 3) and (2, 3) and (4,)", M, A, ones(4)),
+    wrong("where", "the condition is not boolean; compare first", A, A, A, error=DTypeError),
+    wrong("masked_fill", "the arguments have shapes (2, 3) and (2, 2)", A, M[:, :2], value=0.0),
+    wrong("masked_fill", "the mask is not boolean; compare first", A, A, value=0.0, error=DTypeError),
+    wrong("sub", "a and b are boolean; use a ^ b", M, M, error=DTypeError),
+    wrong("neg", "a is boolean; use ~a", M, error=DTypeError),
+    wrong("clamp", "give min, max or both", A, error=ValueError),
+]
+
+REDUCING = [
+    *(
+        wrong(op, "a has shape (2, 3); dim 2 is outside [-2, 1]", A, dim=2, error=IndexError)
+        for op in (*REDUCTIONS, *ALONG_ONE)
+    ),
+    *(wrong(op, "a has shape (2, 3); dim (0, -2) names one dimension twice", A, dim=(0, -2)) for op in REDUCTIONS),
+    *(wrong(op, "a has dtype int64; it must be a float dtype", I, error=DTypeError) for op in ("mean", "var", "std")),
+    *(
+        wrong(op, "a has shape (0, 3); nothing to choose from", ones(0, 3), dim=dim)
+        for op in ("amax", "amin", "argmax", "argmin")
+        for dim in (0, None)
+    ),
+]
+
+SHAPES = [
+    wrong("reshape", "a has shape (2, 3), 6 elements; they do not fit into (4,)", A, shape=(4,)),
+    wrong("reshape", "a has shape (2, 3), 6 elements; they do not fit into (-1, -1)", A, shape=(-1, -1)),
+    wrong("reshape", "a has shape (2, 3), 6 elements; they do not fit into (-1, 4)", A, shape=(-1, 4)),
+    wrong("reshape", "a has shape (0, 3), 0 elements; they do not fit", ones(0, 3), shape=(-1, 0)),
+    wrong("view", "a has shape (3, 2), not contiguous; as (-1,) it must be copied", A.T, shape=(-1,)),
+    wrong("view", "a has shape (2, 3), 6 elements; they do not fit into (5,)", A, shape=(5,)),
+    wrong("permute", "a has shape (2, 3); dims (0,) must name every dimension once", A, dims=(0,)),
+    wrong("permute", "a has shape (2, 3); dim (0, 0) names one dimension twice", A, dims=(0, 0)),
+    wrong("transpose", "a has shape (2, 3); dim 2 is outside [-2, 1]", A, dim0=0, dim1=2, error=IndexError),
+    wrong("expand", "a has shape (2, 3); it cannot be expanded to (3,)", A, shape=(3,)),
+    wrong("expand", "a has shape (2, 3); it cannot be expanded to (-1, 2, 3)", A, shape=(-1, 2, 3)),
+    wrong("expand", "a has shape (2, 3); only dimensions of size 1 can be expanded", A, shape=(4, 3)),
+    wrong("squeeze", "a has shape (2, 3); dim 2 is outside [-2, 1]", A, dim=2, error=IndexError),
+    wrong("unsqueeze", "a has shape (2, 3); dim 3 is outside [-3, 2]", A, dim=3, error=IndexError),
+    wrong("cat", "the list of tensors is empty; give at least one", error=ValueError),
+    wrong("cat", "a has shape (); 0-d tensors have no dimension to join along", ones(), ones()),
+    wrong("cat", "a has shape (2, 3), b has shape (2, 4); they may differ in dimension 0 only", A, ones(2, 4)),
+    wrong("cat", "a has shape (2, 3), b has shape (3,)", A, ones(3)),
+    wrong("cat", "a has shape (2, 3); dim 2 is outside [-2, 1]", A, A, dim=2, error=IndexError),
+    wrong("stack", "the list of tensors is empty; give at least one", error=ValueError),
+    wrong("stack", "a has shape (2, 3), b has shape (3,); the shapes must be equal", A, ones(3)),
+    wrong("stack", "a has shape (2, 3); dim 3 is outside [-3, 2]", A, A, dim=3, error=IndexError),
+    wrong("flip", "a has shape (2, 3); dim 2 is outside [-2, 1]", A, dims=(2,), error=IndexError),
+    wrong("roll", "a has shape (2, 3); dim 2 is outside [-2, 1]", A, shifts=1, dim=2, error=IndexError),
+    wrong("pad", "a has shape (2, 3); pad (1,) must be pairs (left, right)", A, pad=(1,)),
+    wrong("pad", "a has shape (3,); pad (1, 1, 1, 1) must be pairs (left, right)", ones(3), pad=(1, 1, 1, 1)),
+    wrong("tril", "a has shape (3,); it needs at least two dimensions", ones(3)),
+    wrong("triu", "a has shape (3,); it needs at least two dimensions", ones(3)),
+]
+
+
+def places(op: str, *value: Any) -> list[Mistake]:
+    """What can be wrong with the index of gather and scatter."""
+    return [
+        wrong(op, "the index has dtype float32; it must be an integer dtype", A, A, *value, dim=0, error=DTypeError),
+        wrong(op, "a has shape (2, 3), the index has shape (3,)", A, I[0], *value, dim=0),
+        wrong(
+            op,
+            "a has shape (1, 3), the index has shape (2, 3); it may exceed a in dimension 1",
+            A[:1],
+            I,
+            *value,
+            dim=1,
+        ),
+        wrong(op, "the index runs from 2 to 2 in dimension 0", A, I + 2, *value, dim=0, error=IndexError),
+        wrong(op, "the index runs from -1 to -1 in dimension 0", A, I - 1, *value, dim=0, error=IndexError),
+        wrong(op, "a has shape (2, 3); dim 2 is outside [-2, 1]", A, I, *value, dim=2, error=IndexError),
+    ]
+
+
+INDICES = [
+    wrong("index", "a has shape (2, 3); index 2 is out of bounds", A, index=2, error=IndexError),
+    wrong("index", "a has shape (2, 3); too many indices", A, index=(0, 0, 0), error=IndexError),
+    wrong("index", "a has shape (2, 3); only integers", A, index=1.5, error=IndexError),
+    wrong("index", "a has shape (2, 3); boolean index did not match", A, index=M.T, error=IndexError),
+    wrong("index", "a number and an array with a slice", ones(2, 3, 4), index=(0, slice(None), [1]), error=IndexError),
+    wrong("index_put", "a has shape (2, 3), value has shape (2,)", A, ones(2), index=0),
+    wrong(
+        "index_put", "a has shape (2, 3), value has shape (3,); index 2 is out", A, ones(3), index=2, error=IndexError
+    ),
+    *places("gather"),
+    *places("scatter", A),
+    wrong("scatter", "(2, 3)", A, I, ones(2), dim=1),
+    wrong("embedding", "the indices have dtype float32; use integers", A, ones(4, 3), error=DTypeError),
+    wrong("embedding", "the table has shape (4,); it must be (V, D)", I, ones(4)),
+    wrong("embedding", "the indices run from 4 to 4, the table has 4 rows", I + 4, ones(4, 3), error=IndexError),
+    wrong("embedding", "the indices run from -1 to -1, the table has 4 rows", I - 1, ones(4, 3), error=IndexError),
+]
+
+LAYERS = [
+    wrong("matmul", "a has shape (2, 3), b has shape (2, 3); the last size of a must equal", A, A),
+    wrong("matmul", "a has shape (3,), b has shape (2,); the last size of a must equal", ones(3), ones(2)),
+    wrong("matmul", "a has shape (2, 3), b has shape (); for 0-d tensors use a * b", A, ones()),
+    wrong("matmul", "the leading sizes do not broadcast", ones(2, 3, 4), ones(3, 4, 5)),
+    wrong("linear", "the weight has shape (4,); it must be (O, I)", A, ones(4)),
+    wrong("linear", "x has shape (2, 3), the weight has shape (4, 2); the last sizes must be equal", A, ones(4, 2)),
+    wrong("linear", "x has shape (), the weight has shape (4, 2)", ones(), ones(4, 2)),
+    wrong("linear", "the weight has shape (4, 3), the bias (3,)", A, ones(4, 3), ones(3)),
+    wrong(
+        "masked_softmax", "the mask has dtype float32; it must be boolean, True = may attend", A, A, error=DTypeError
+    ),
+    wrong("masked_softmax", "a has shape (2, 3), the mask has shape (2, 2); the mask must broadcast", A, M[:, :2]),
+    wrong("masked_softmax", "a has shape (3,), the mask has shape (2, 3)", A[0], M),
+    wrong("layer_norm", "a has dtype int64; it must be a float dtype", I, error=DTypeError),
+    wrong("layer_norm", "a has shape (); it needs a last dimension to normalise", ones()),
+    wrong("layer_norm", "a has shape (2, 3), a parameter (2,); it must be (D,)", A, ones(2), None),
+    wrong("layer_norm", "a has shape (2, 3), a parameter (2, 3); it must be (D,)", A, None, A),
+    wrong("dropout", "a has dtype int64; it must be a float dtype", I, p=0.5, seed=1, error=DTypeError),
+    wrong("dropout", "p = 1.5; a probability lies in [0, 1]", A, p=1.5, seed=1, error=ValueError),
+    wrong("dropout", "p = -0.1; a probability lies in [0, 1]", A, p=-0.1, seed=1, error=ValueError),
+    wrong("cross_entropy", "reduction = 'max'; it must be", A, I[:, 0], reduction="max", error=ValueError),
+    wrong("cross_entropy", "the target has dtype float32; class indices are integers", A, A[:, 0], error=DTypeError),
+    wrong("cross_entropy", "the logits have shape (2, 3), the target has shape (2, 3)", A, I),
+    wrong("cross_entropy", "the logits have shape ()", ones(), np.array(0)),
+    wrong("cross_entropy", "label_smoothing = 2; it lies in [0, 1]", A, I[:, 0], label_smoothing=2, error=ValueError),
+    wrong("cross_entropy", "target 3 is not one of the 3 classes 0..2", A, I[:, 0] + 3, error=IndexError),
+    wrong("cross_entropy", "target -1 is not one of the 3 classes 0..2", A, I[:, 0] - 1, error=IndexError),
+    wrong(SDPA, "q has shape (5,), k has shape (6, 5)", ones(5), ones(6, 5), ones(6, 5)),
+    wrong(SDPA, "k has shape (6, 4); the last sizes must be equal", Q, ones(6, 4), ones(6, 5)),
+    wrong(SDPA, "k has shape (6, 5), v has shape (7, 5); one value per key", Q, ones(6, 5), ones(7, 5)),
+    wrong(
+        SDPA,
+        "q has shape (2, 3, 4, 5), k (7, 2, 4, 5), v (7, 2, 4, 5); the leading sizes must be",
+        Q,
+        ones(7, 2, 4, 5),
+        ones(7, 2, 4, 5),
+    ),
+    wrong(SDPA, "dropout needs a seed", Q, Q, Q, dropout_p=0.1, error=ValueError),
+    wrong(SDPA, "the mask has dtype float32; boolean, True = may attend", Q, Q, Q, ones(4, 4), error=DTypeError),
+    wrong(SDPA, "the mask has shape (2, 3); it must broadcast to the scores (2, 3, 4, 4)", Q, Q, Q, M),
+    wrong(SDPA, "the bias has shape (2, 3); it must broadcast to the scores (2, 3, 4, 4)", Q, Q, Q, None, A),
+]
+
+MISTAKES = [*ELEMENTWISE, *REDUCING, *SHAPES, *INDICES, *LAYERS]
