@@ -200,7 +200,7 @@ def accumulate(value: Value | None, g: Array) -> None:
         if value.grad is None:
             value.grad = value._result(np.array(g, order="C"), None)
         else:
-            value.grad.data += g
+            value.grad.data = np.asarray(value.grad.data + g)  # not in place: a graph may have saved the old one
 
 
 # ------------------------------------------------------------------------------------------------- modes and listeners

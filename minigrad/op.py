@@ -78,8 +78,8 @@ class Op:
                 raise
             shapes = " and ".join([str(a.shape) for a in arrays if a is not None])
             raise ShapeError(
-                f"{self.name}(): the arguments have shapes {shapes}; counted from the last dimension, sizes must be equal "
-                "or 1. Try unsqueeze() or view() to line them up."
+                f"{self.name}(): the arguments have shapes {shapes}; sizes must be equal or 1, counted from the last "
+                "dimension. Try unsqueeze() or view() to line them up."
             ) from None
         if type(out) is not np.ndarray:
             out = np.asarray(out)
@@ -133,9 +133,9 @@ def unwrap(x: Any) -> Any:
 
 def axes(name: str, a: Array, dim: int | tuple[int, ...] | None) -> tuple[int, ...]:
     """`dim` as non-negative axis numbers of `a`, in the order given; None and () mean all of them, as in PyTorch."""
-    if dim is None or dim == ():
+    dims = (dim,) if isinstance(dim, int | np.integer) else tuple(dim or ())
+    if not dims:
         return tuple(range(a.ndim))
-    dims = (dim,) if isinstance(dim, int | np.integer) else tuple(dim)
     span = max(a.ndim, 1)
     for d in dims:
         if not -span <= d < span:

@@ -34,7 +34,7 @@ class Tensor(Value):
     """
 
     __slots__ = ()
-    __array_priority__ = 1000  # NumPy leaves `array + tensor` to us
+    __array_ufunc__ = None  # NumPy leaves `array + tensor` to us, and refuses `array += tensor`
     grad: Tensor | None
 
     def __init__(self, data: Any, requires_grad: Flag = False, dtype: Any = None) -> None:
@@ -95,6 +95,7 @@ class Tensor(Value):
         g = np.asarray(gradient.data if isinstance(gradient, Tensor) else gradient, self.data.dtype)
         if g.shape != self.shape:
             raise ShapeError(f"backward(): the tensor has shape {self.shape}, the gradient {g.shape}; make them equal.")
+        writes.check_fresh(self)
         with np.errstate(all="ignore"):  # 0 * inf is a NaN gradient, not a warning
             backward(self.node, g, retain_graph)
 
@@ -216,8 +217,8 @@ class Tensor(Value):
     def __ror__(self, other: Any) -> Tensor: return ops.logical_or(other, self)
     def __xor__(self, other: Any) -> Tensor: return ops.logical_xor(self, other)
     def __rxor__(self, other: Any) -> Tensor: return ops.logical_xor(other, self)
-    def __eq__(self, other: object) -> Any: return ops.eq(self, other)
-    def __ne__(self, other: object) -> Any: return ops.ne(self, other)
+    def __eq__(self, other: object) -> Any: return False if _no_number(other) else ops.eq(self, other)
+    def __ne__(self, other: object) -> Any: return True if _no_number(other) else ops.ne(self, other)
     def __lt__(self, other: Any) -> Tensor: return ops.lt(self, other)
     def __le__(self, other: Any) -> Tensor: return ops.le(self, other)
     def __gt__(self, other: Any) -> Tensor: return ops.gt(self, other)
@@ -316,6 +317,11 @@ class Tensor(Value):
     def __itruediv__(self, other: Any) -> Tensor: return self.div_(other)
     def __ipow__(self, other: Any) -> Tensor: return self.pow_(other)
     def __imatmul__(self, other: Any) -> Tensor: return self._write(ops.matmul(self, other))
+    def __ifloordiv__(self, other: Any) -> Tensor: return self._write(ops.floor_divide(self, other))
+    def __imod__(self, other: Any) -> Tensor: return self._write(ops.remainder(self, other))
+    def __iand__(self, other: Any) -> Tensor: return self._write(ops.logical_and(self, other))
+    def __ior__(self, other: Any) -> Tensor: return self._write(ops.logical_or(self, other))
+    def __ixor__(self, other: Any) -> Tensor: return self._write(ops.logical_xor(self, other))
     # fmt: on
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -323,16 +329,20 @@ class Tensor(Value):
         self._write(ops.index_put(self, value, index=plain(index)))
 
     def _alike(self, source: Any) -> Tensor:
-        """`source` in the shape and dtype of this tensor."""
-        source = source if isinstance(source, Tensor) else Tensor(source)
-        return ops.expand(source.type(self.dtype), shape=self.shape)
+        """`source` in the shape and dtype of this tensor, in memory of its own."""
+        source = source if isinstance(source, Tensor) else Tensor(source, dtype=self.dtype)
+        return ops.clone(ops.expand(source.type(self.dtype), shape=self.shape))
 
     def _write(self, new: Tensor) -> Tensor:
         tracked = state.grad_enabled and self.requires_grad
         if tracked and self.is_leaf:
             raise GradError("in place: a leaf that requires a gradient; write x = x + 1, or do it within no_grad().")
-        if tracked and self.grad_fn.op.view and self.grad_fn.op is not ops.alias:
-            raise GradError("in place: a view of a tensor that requires a gradient; modify that one, or a clone().")
+        borrowed = not tracked or (self.grad_fn.op.view and self.grad_fn.op is not ops.alias)
+        if (tracked or new.requires_grad) and borrowed and writes.shared(self):
+            raise GradError(
+                "in place: the memory is that of another tensor, too, which would know nothing of the "
+                "gradient (one of the two is a view); modify the tensor that was there first, or a clone()."
+            )
         if new.shape != self.shape:
             raise ShapeError(f"in place: the tensor has shape {self.shape}, the result {new.shape}; make them equal.")
         if not np.can_cast(new.dtype, self.dtype, "same_kind"):
@@ -340,5 +350,12 @@ class Tensor(Value):
         np.copyto(self.data, new.data, casting="same_kind")
         writes.stamp(self.data)
         if state.grad_enabled:  # the value has changed, and so has its history
-            self.node = ops.alias(new).node
+            before, self.node = self.node, ops.alias(new).node
+            if before is not None and self.node is not None:  # retain_grad() means the value as it is now
+                before.holder, self.node.holder = None, before.holder
         return self
+
+
+def _no_number(x: object) -> bool:
+    """What no tensor is equal to, as opposed to what its elements can be compared with."""
+    return x is None or isinstance(x, str)

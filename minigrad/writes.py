@@ -14,6 +14,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from itertools import count
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +59,10 @@ class _Writes:
                     "forward pass, but it was modified in place since. Use the out-of-place form (y = y + 1 instead "
                     "of y += 1), or modify a clone()."
                 )
+
+    def shared(self, value: Value) -> bool:
+        """Whether some other array looks into the memory of `value`: each one counts as a reference to the owner."""
+        return max(getrefcount(value.data), getrefcount(_owner(value.data))) > 2  # one by `value`, one by the call
 
     def check_fresh(self, value: Value) -> None:
         """Raise if `value` was changed through another tensor that shares its memory: its node tells the old story."""

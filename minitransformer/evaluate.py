@@ -14,7 +14,7 @@ from minigrad.nn import functional as F
 from .batching import Batches, encode_pairs, pad
 from .decoding import greedy
 from .model import Transformer
-from .tasks.base import Pair
+from .tasks import Pair
 from .vocab import BOS, EOS, PAD, SPECIALS, Vocab
 
 BATCH_SIZE = 128
@@ -45,8 +45,8 @@ class Translator:
     target: Vocab
 
     def translate(self, texts: Sequence[str]) -> list[str]:
-        """Translate normalised texts by greedy decoding, in batches of similar length."""
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        """Translate normalised texts by greedy decoding, in batches of similar length; an empty text stays empty."""
+        order = sorted((i for i, text in enumerate(texts) if text), key=lambda i: len(texts[i]))
         translations = [""] * len(texts)
         for start in range(0, len(order), BATCH_SIZE):
             chosen = order[start : start + BATCH_SIZE]

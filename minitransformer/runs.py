@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
+from minigrad.checkpoint import CheckpointError
 
 from .config import TransformerConfig
 from .evaluate import Translator
 from .model import Transformer
 from .tasks import Pair, Task, task_from_dict
-from .train import TrainConfig, Trainer
+from .train import TrainConfig, Trainer, below
 from .vocab import Vocab
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
-PICTURES = ("loss", "attention")
-FORMAT = "minitransformer 1"
+
+Splits = Mapping[str, list[Pair]]
 
 
 @dataclass(frozen=True)
@@ -31,27 +32,92 @@ class Recipe:
     """All that decides what a run computes: two runs of one recipe end with the same bits."""
 
     task: Task
-    model: dict[str, Any]  # fields of TransformerConfig, the sizes of the vocabularies left out
+    model: TransformerConfig
     training: TrainConfig
 
-    def begin(self, splits: Mapping[str, list[Pair]]) -> Trainer:
-        """Make the trainer of a new run. `splits` are those of the task."""
-        sides = zip(*splits["train"], strict=True)
-        source, target = (Vocab.build(texts) for texts in sides)
+    def begin(self, splits: Splits) -> Trainer:
+        """Make the trainer of a new run; `splits` are those of the task."""
+        source, target = (Vocab.build(texts) for texts in zip(*splits["train"], strict=True))
         mg.manual_seed(self.training.seed)
-        return Trainer(translator(self.model, source, target), splits["train"], splits["valid"], self.training)
+        return self.trainer(self.translator(source, target), splits)
+
+    def translator(self, source: Vocab, target: Vocab) -> Translator:
+        """Make an untrained translator."""
+        return Translator(Transformer(self.model, len(source), len(target)), source, target)
+
+    def trainer(self, translator: Translator, splits: Splits) -> Trainer:
+        """Make a trainer that has taken no step."""
+        return Trainer(translator, splits["train"], splits["valid"], self.training)
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain JSON."""
-        return {"task": self.task.to_dict(), "model": self.model, "training": asdict(self.training)}
+        return {"task": self.task.to_dict(), "model": asdict(self.model), "training": asdict(self.training)}
 
     @classmethod
-    def from_dict(cls, description: dict[str, Any]) -> Recipe:
+    def from_dict(cls, description: Mapping[str, Any]) -> Recipe:
         """Build the recipe that `to_dict` described."""
-        task, training = task_from_dict(description["task"]), TrainConfig(**description["training"])
-        return cls(task, description["model"], training)
+        model, training = TransformerConfig(**description["model"]), TrainConfig(**description["training"])
+        return cls(task_from_dict(description["task"]), model, training)
 
 
-def translator(model: Mapping[str, Any], source: Vocab, target: Vocab) -> Translator:
-    """Make an untrained translator."""
-    return Translator(Transformer(TransformerConfig(**model), len(source), len(target)), source, target)
+@dataclass(frozen=True)
+class Checkpoint:
+    """A recipe and how far it has got."""
+
+    recipe: Recipe
+    source: Vocab
+    target: Vocab
+    tensors: dict[str, np.ndarray]
+    state: dict[str, Any]
+
+    def translator(self) -> Translator:
+        """Make the translator as it was."""
+        translator = self.recipe.translator(self.source, self.target)
+        translator.model.load_state_dict(below("model", self.tensors))
+        translator.model.eval()
+        return translator
+
+    def trainer(self, recipe: Recipe, splits: Splits) -> Trainer:
+        """Make a trainer that goes on where this one stopped; `recipe` may differ in how long to train."""
+        trainer = recipe.trainer(recipe.translator(self.source, self.target), splits)
+        trainer.load_state(self.tensors, self.state)
+        return trainer
+
+
+def save(folder: Path, recipe: Recipe, trainer: Trainer) -> None:
+    """Write checkpoint and log; at any moment there is a whole checkpoint in the folder, the old one or the new one.
+
+    Raises OSError if the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors, state = trainer.state()
+    translator = trainer.translator
+    vocabularies = {"source": translator.source.to_dict(), "target": translator.target.to_dict()}
+    meta = {"recipe": recipe.to_dict(), "vocabularies": vocabularies, "state": state}
+    mg.save(folder / CHECKPOINT, tensors, meta)
+    lines = "".join(f"{json.dumps(record)}\n" for record in trainer.history)
+    temporary = folder / f"{LOG}.tmp"
+    temporary.write_text(lines, encoding="utf-8")
+    os.replace(temporary, folder / LOG)
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Read the checkpoint of a folder, or the file itself.
+
+    Raises FileNotFoundError if there is none, CheckpointError if it is damaged or not one of `save`.
+    """
+    file = path / CHECKPOINT if path.is_dir() else path
+    if not file.exists():
+        raise CheckpointError(
+            f"there is no checkpoint {file}. Train one with: minitransformer train, or give its folder."
+        )
+    tensors, meta = mg.load(file)
+    try:
+        recipe = Recipe.from_dict(meta["recipe"])
+        source, target = (Vocab.from_dict(meta["vocabularies"][side]) for side in ("source", "target"))
+        return Checkpoint(recipe, source, target, tensors, meta["state"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: a checkpoint, but not of a minitransformer that this version knows ({error!r}). "
+            "Train anew, or use the version that wrote it."
+        ) from None

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -16,11 +16,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .evaluate import Scores, Translator
+import minigrad as mg
+
+from .evaluate import Scores
 from .progress import TrainingProgress
 from .report import attention_figure, loss_figure, save_figure
-from .runs import CHECKPOINT, LOG, Recipe, save
-from .tasks import Pair
+from .runs import CHECKPOINT, LOG, Checkpoint, Recipe, Splits, save
+from .tasks import Pair, Task
 from .train import PATIENCE, Trainer
 
 SHOWN = 6  # translations in the table from each held-out set
@@ -71,7 +73,7 @@ class Stopwatch:
 
 
 class Session:
-    """Trains in `folder` and tells `console` about it."""
+    """Trains `recipe` in `folder` and tells `console` about it."""
 
     def __init__(self, console: Console, folder: Path, recipe: Recipe) -> None:
         self.console = console
@@ -83,35 +85,54 @@ class Session:
         """Print a line as it is."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def save(self, trainer: Trainer) -> None:
-        """Write the checkpoint and the log."""
+    def prepare(self, splits: Splits, checkpoint: Checkpoint | None) -> Trainer:
+        """Make a trainer, a new one or the one of the checkpoint.
+
+        It is saved at once, so that a folder that cannot be written is found out before the work, not after.
+        """
+        task = self.recipe.task
+        with self.watch.phase("data"):
+            trainer = checkpoint.trainer(self.recipe, splits) if checkpoint else self.recipe.begin(splits)
         save(self.folder, self.recipe, trainer)
+        if not checkpoint:
+            for picture in self.folder.glob("*.[ps][nv]g"):  # of the run that is being overwritten
+                picture.unlink()
+        translator = trainer.translator
+        parameters = sum(parameter.numel() for parameter in translator.model.parameters())
+        self.say(
+            f"{task.name}, {task.source_label} to {task.target_label}: {len(splits['train']):,} pairs to learn from, "
+            f"{len(translator.source)} source and {len(translator.target)} target tokens, {parameters:,} parameters, "
+            f"{mg.kernels.get_num_threads()} threads, {mg.kernels.current()} kernels."
+        )
+        if checkpoint:
+            self.say(f"Going on after step {trainer.steps_taken}.")
+        return trainer
 
     def train(self, trainer: Trainer, save_every: int) -> bool:
-        """Train until the trainer has finished; False if somebody asked to stop before that."""
+        """Train to the end, and save; False if somebody asked to stop before that."""
         config = trainer.config
-        self.save(trainer)  # before the work: a folder that cannot be written shall be found out now
         if not trainer.finished:
             self.say("The first step compiles the kernels, unless an earlier run has done so.")
-        phase = "first step"
         with StopRequest() as stop, TrainingProgress(self.console, trainer.steps_taken, config.steps) as progress:
             while not (trainer.finished or stop.made):
-                with self.watch.phase(phase):
+                with self.watch.phase("training" if "first step" in self.watch.seconds else "first step"):
                     record, batch = trainer.step()
                     progress.step(record, batch.tokens)
                     if "valid" in record:
                         progress.say(f"step {record['step']}: {sentence(Scores(**record['valid']))}")
                     if trainer.steps_taken % save_every == 0:
-                        self.save(trainer)
-                phase = "training"
-            self.save(trainer)
+                        save(self.folder, self.recipe, trainer)
+            save(self.folder, self.recipe, trainer)
         if trainer.reached_target:
-            self.say(f"Target reached: {config.target_accuracy:.2%} of the sentences, {PATIENCE} times in a row.")
+            self.say(
+                f"Step {trainer.steps_taken}: the target, {config.target_accuracy:.2%} of the sentences right "
+                f"{PATIENCE} times in a row, is reached."
+            )
         return trainer.finished
 
-    def show(self, trainer: Trainer, splits: Mapping[str, Sequence[Pair]], pictures: bool) -> None:
+    def show(self, trainer: Trainer, pictures: bool) -> None:
         """Evaluate on the sets that no decision of training depended on, and say what came out and where it is."""
-        held_out = {name: pairs for name, pairs in splits.items() if name not in ("train", "valid")}
+        held_out = held_out_sets(self.recipe.task)
         with self.watch.phase("evaluation"):
             results = {name: trainer.translator.evaluate(pairs) for name, pairs in held_out.items()}
         written = [CHECKPOINT, LOG]
@@ -143,10 +164,15 @@ class Session:
         ]
 
 
+def held_out_sets(task: Task) -> dict[str, list[Pair]]:
+    """The splits of a task that have no part in training, by name."""
+    return {name: pairs for name, pairs in task.splits.items() if name not in ("train", "valid")}
+
+
 def sentence(scores: Scores) -> str:
     """Scores in words."""
     return (
-        f"{scores.exact_match:.2%} of {scores.sentences:,} sentences exactly right, "
+        f"{scores.exact_match:.2%} of {scores.sentences:,} held-out sentences exactly right, "
         f"{scores.token_accuracy:.2%} of the tokens, loss {scores.loss:.4f}"
     )
 

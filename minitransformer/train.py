@@ -8,7 +8,7 @@ of that, so a run that was interrupted and resumed ends with the same bits as on
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Any
@@ -22,7 +22,7 @@ from minigrad.nn import functional as F
 from .batching import Batch, Batches, encode_pairs
 from .evaluate import Translator
 from .schedule import noam
-from .tasks.base import Pair
+from .tasks import Pair
 from .vocab import PAD
 
 PATIENCE = 2  # evaluations in a row that must reach the target: a single good one may be luck
@@ -80,7 +80,9 @@ class Trainer:
         self.translator = translator
         self.config = config
         self.valid = valid
-        self.batches = Batches(encode_pairs(train, translator.source, translator.target), config.batch_size, config.seed)
+        self.batches = Batches(
+            encode_pairs(train, translator.source, translator.target), config.batch_size, config.seed
+        )
         self.optimizer = optim.Adam(translator.model.parameters(), lr=config.lr_factor, betas=(0.9, 0.98), eps=1e-9)
         d_model = translator.model.config.d_model
         self.schedule = optim.lr_scheduler.LambdaLR(self.optimizer, lambda n: noam(n + 1, d_model, config.warmup))
@@ -141,3 +143,49 @@ class Trainer:
             record["valid"] = asdict(scores)
         self.history.append(record)
         return record, batch
+
+    # ------------------------------------------------------------------------------------------------ stop and go on
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """All that the coming steps depend on: tensors by name, and the rest as plain JSON.
+
+        The place in the data is there for people; it follows from the number of steps.
+        """
+        optimizer = self.optimizer.state_dict()
+        model = self.translator.model.state_dict()
+        tensors = {f"model.{name}": tensor for name, tensor in model.items()}
+        counts: dict[int, dict[str, int]] = {}
+        for number, values in optimizer["state"].items():
+            counts[number] = {name: value for name, value in values.items() if isinstance(value, int)}
+            arrays = {name: value for name, value in values.items() if name not in counts[number]}
+            tensors |= {f"optimizer.{number}.{name}": array for name, array in arrays.items()}
+        epoch, batch = divmod(self.steps_taken, len(self.batches))
+        return tensors, {
+            "optimizer": {"state": counts, "param_groups": optimizer["param_groups"]},
+            "schedule": self.schedule.state_dict(),
+            "random": mg.random.get_state(),
+            "position": {"epoch": epoch, "batch": batch},
+            "history": self.history,
+        }
+
+    def load_state(self, tensors: Mapping[str, np.ndarray], rest: Mapping[str, Any]) -> None:
+        """Go on from a `state()` of a trainer with the same model, data and recipe."""
+        self.translator.model.load_state_dict(below("model", tensors))
+        state = {
+            number: counts | below(f"optimizer.{number}", tensors)
+            for number, counts in rest["optimizer"]["state"].items()
+        }
+        self.optimizer.load_state_dict({"state": state, "param_groups": rest["optimizer"]["param_groups"]})
+        self.schedule.load_state_dict(rest["schedule"])
+        mg.random.set_state(rest["random"])
+        self.history = list(rest["history"])
+        self.coming = self._coming()
+
+
+def below(prefix: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Select the tensors whose names start with `prefix` and a dot, and leave that out.
+
+    >>> below("model", {"model.a": np.zeros(1), "optimizer.0.a": np.ones(1)})
+    {'a': array([0.])}
+    """
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

@@ -16,7 +16,7 @@ import numpy as np
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
 
-MOST_WORDS = 600  # a language with more distinct words than this makes new ones for new numbers
+MOST_WORDS = 300  # a language with more makes new words for new numbers; the others have two hundred at most
 MOST_TOKENS = 12  # tokens in the mean text, where byte-pair encoding stops to merge: about one per word of English
 SAMPLE = 1000  # texts from which byte-pair encoding learns
 
@@ -166,7 +166,8 @@ def choose(texts: Iterable[str]) -> str:
     """
     counts = Counter(word for text in texts for word in Words().split(text))
     seen_once = sum(count == 1 for count in counts.values())
-    return Words.name if len(counts) <= MOST_WORDS and 2 * seen_once <= len(counts) else BytePairs.name
+    chance_of_new = seen_once / counts.total()  # that the next word is none of these (Good 1953)
+    return Words.name if len(counts) <= MOST_WORDS and chance_of_new <= 0.25 else BytePairs.name
 
 
 # --------------------------------------------------------------------------------------------------------- vocabulary

@@ -24,8 +24,8 @@ Sources = dict[str, str]
 CORE = {"writes", "core", "dtypes", "op"}
 ENGINE = CORE | {"random", "kernels", "arguments", "ops", "tensor", "creation"}
 MAY_IMPORT = {
-    "random": set(),
-    "kernels": {"random"},
+    "kernels": set(),
+    "random": {"kernels"},
     "writes": set(),
     "core": {"writes"},
     "dtypes": {"core"},
@@ -51,6 +51,7 @@ PUBLIC = {
     "minigrad.nn",
     "minigrad.nn.functional",
     "minigrad.nn.init",
+    "minigrad.nn.utils",
     "minigrad.ops",
     "minigrad.optim",
     "minigrad.optim.lr_scheduler",

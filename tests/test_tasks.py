@@ -199,7 +199,7 @@ def test_numbers_and_texts_are_in_one_split_only(source, target, low, high, seed
         assert len(set(members)) == len(members) == len(task.splits[split])
         assert low <= min(members) <= max(members) <= high
         assert all((n in task.block) == (split == "range") for n in members if n not in task.always)
-    assert set(task.always) & set(range(low, high + 1)) <= set(task.numbers["train"])
+    assert set(task.always) <= set(task.numbers["train"])
 
 
 def test_numbers_of_defaults_have_the_sizes_asked_for():
@@ -372,7 +372,7 @@ def test_too_short_intervals(high):
             r"interval \(low, high\) without such numbers, or no ordinals\.",
         ),
         ({"target": "am"}, r"cannot write the number \d{4,} in Amharic \(am\) \(TypeError.* without such numbers\."),
-        ({"source": "th", "high": 10**400}, r"cannot write the number \d+ in Thai \(th\)"),
+        ({"high": 10**400}, r"cannot write the number \d+ in English \(en\) \(OverflowError"),
     ],
 )
 def test_gaps_of_num2words_are_errors_that_name_the_language(options, message):

@@ -13,7 +13,7 @@ from minitransformer import vocab as vocab_module
 from minitransformer.tasks.numbers import writer
 from minitransformer.vocab import BOS, EOS, PAD, SPECIALS, UNK, BytePairs, Characters, Vocab, Words, choose
 
-LANGUAGES = ["ar", "bn", "da", "de", "en", "fi", "fr", "he", "hu", "it", "ja", "ko", "ru", "sv", "th", "uk"]
+LANGUAGES = ["ar", "bn", "de", "en", "fi", "fr", "he", "hu", "it", "ja", "ko", "ru", "sv", "th", "uk"]
 NUMBERS = [*range(100), *range(100, 1000, 7), *range(1000, 1_000_000, 7919)]
 SMALL = ["", "a", "ab", "n'a-t-il", "two  spaces ", " -", "naïve café", "七十一"]
 
@@ -79,9 +79,9 @@ def test_merges_take_the_most_frequent_pair_first(monkeypatch):
 
 
 def test_pairs_count_as_often_as_their_word_comes(monkeypatch):
-    monkeypatch.setattr(vocab_module, "MOST_TOKENS", 6)
-    texts = [f"{word} zz {other}" for other in "abc" for word in ("xy", "xyx")] + ["uvuvuv"]
-    assert "xy" in BytePairs.learn(texts).pieces
+    monkeypatch.setattr(vocab_module, "MOST_TOKENS", 3.5)  # 16 characters in 4 texts, so that one merge is enough
+    pieces = BytePairs.learn(["ab c", "ab d", "ab e", "uvuv"]).pieces
+    assert [piece for piece in pieces if len(piece) > 1] == ["ab"]
 
 
 def test_merges_do_not_cross_words(monkeypatch):
@@ -94,8 +94,7 @@ def test_merges_do_not_cross_words(monkeypatch):
 def test_merges_stop_when_texts_are_short_enough(language):
     tokeniser = BytePairs.learn(texts(language))
     lengths = [len(tokeniser.split(text)) for text in texts(language)]
-    assert np.mean(lengths) <= vocab_module.MOST_TOKENS
-    assert np.mean(lengths) > 0.8 * vocab_module.MOST_TOKENS
+    assert abs(np.mean(lengths) - vocab_module.MOST_TOKENS) < 1.5  # pieces are learnt, and not cut, by merging
 
 
 def test_short_texts_stay_characters():
@@ -121,7 +120,7 @@ def test_learning_takes_a_sample(monkeypatch):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_choice_of_tokeniser(language):
-    as_one_word = {"da", "de", "fi", "hu", "it", "ja", "ko", "sv", "th"}
+    as_one_word = {"de", "fi", "hu", "it", "ja", "ko", "sv", "th"}
     assert vocab(language, "auto").tokeniser.name == ("bpe" if language in as_one_word else "words")
 
 
@@ -134,7 +133,7 @@ def test_few_words_that_never_come_back_are_no_words():
 def test_special_tokens_have_fixed_ids():
     assert SPECIALS == ("<pad>", "<bos>", "<eos>", "<unk>")
     assert (PAD, BOS, EOS, UNK) == (0, 1, 2, 3)
-    assert Vocab.build(["a"]).tokens == [*SPECIALS, " a"]
+    assert Vocab.build(["a"], "words").tokens == [*SPECIALS, " a"]
 
 
 def test_frequent_tokens_come_first():

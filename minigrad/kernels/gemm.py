@@ -24,20 +24,24 @@ and so is the copying; the loops around them are Python for Numba.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from llvmlite import binding, ir
-from numba import config, from_dtype, njit, prange, types
+from numba import from_dtype, njit, prange, types
 from numba.core import cgutils
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
 from . import reference, threads
 
 Array = np.ndarray
 
-_features = config.CPU_FEATURES or binding.get_host_cpu_features().flatten()
+ir: Any = cgutils.ir  # pyright: ignore[reportPrivateImportUsage]  # llvmlite's, in the version that Numba uses
+
+_features = os.environ.get("NUMBA_CPU_FEATURES") or get_host_cpu_features()
 VECTOR = 64 if "+avx512f" in _features else 32 if "+avx" in _features else 16  # bytes in a vector register
 WIDE = 2 if VECTOR == 32 else 4  # vectors across the large tile: AVX has 16 registers, AVX-512 and ARM have 32
 TALL = 6  # rows of the large tile; with a row of B and a number of A it fills the registers
@@ -186,18 +190,23 @@ def _make_copy(transposed: bool) -> Any:
     return copy
 
 
-@intrinsic
-def _address(typing: Any, x: Any, at: Any) -> Any:
-    """The address of element `at` of a 4-d array."""
+def _make_address() -> Any:
+    """address(x, at): where in memory x[at...] is."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.ptrtoint(_place(context, builder, signature.args[0], *arguments)[0], _word)
+        x, at = arguments
+        return builder.ptrtoint(_place(context, builder, signature.args[0], x, at)[0], _word)
 
-    return types.intp(x, types.UniTuple(types.intp, 4)), generate
+    @intrinsic
+    def address(typing: Any, x: Any, at: Any) -> Any:
+        return types.intp(x, types.UniTuple(types.intp, 4)), generate
+
+    return address
 
 
 _large, _medium, _small = _make_tile(TALL, WIDE), _make_tile(SHORT, 2), _make_tile(SHORT, 1)
 _copy, _copy_transposed = _make_copy(transposed=False), _make_copy(transposed=True)
+_address = _make_address()
 
 
 # --------------------------------------------------------------------------------------------------- loops for Numba
@@ -286,13 +295,13 @@ def matmul(a: Array, b: Array) -> Array:
     if kernel is None or b.dtype != a.dtype:
         return reference.matmul(a, b)
     rows, depth = a.shape[-2:]
-    other, columns = b.shape[-2:]
-    if depth != other:
+    depth_of_b, columns = b.shape[-2:]
+    if depth != depth_of_b:
         raise ValueError(f"matmul(): a has shape {a.shape}, b has shape {b.shape}; a.shape[-1] must equal b.shape[-2]")
-    if a.ndim == b.ndim == 2:
-        out = np.empty((rows, columns), a.dtype)
-    else:
-        out = np.empty((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), rows, columns), a.dtype)
+    batch, batch_of_b = a.shape[:-2], b.shape[:-2]
+    if batch != batch_of_b:
+        batch = np.broadcast_shapes(batch, batch_of_b)
+    out = np.empty((*batch, rows, columns), a.dtype)
     if depth == 0:
         out[...] = 0
     elif out.size:
@@ -302,17 +311,16 @@ def matmul(a: Array, b: Array) -> Array:
 
 def _multiply(kernel: threads.Kernel, a: Array, b: Array, out: Array) -> None:
     """Give the kernel four dimensions: too few are filled up with ones, too many are a loop."""
-    if out.ndim > 4:
+    nanoseconds = out.size * a.shape[-1] / 50
+    items = -(-out.shape[-2] // ITEM)
+    if out.ndim == 2:
+        kernel(nanoseconds, items, a[None, None], b[None, None], out[None, None])
+    elif out.ndim <= 4:
+        items *= math.prod(out.shape[:-2])
+        kernel(nanoseconds, items, *[x[(None,) * (4 - x.ndim)] for x in (a, b, out)])
+    else:
         for i, part in enumerate(out):
             _multiply(kernel, _entry(a, i, out.ndim), _entry(b, i, out.ndim), part)
-        return
-    nanoseconds = out.size * a.shape[-1] / 50
-    out = _four(out)
-    kernel(nanoseconds, out.shape[0] * out.shape[1] * -(-out.shape[2] // ITEM), _four(a), _four(b), out)
-
-
-def _four(x: Array) -> Array:
-    return x[None, None] if x.ndim == 2 else x[None] if x.ndim == 3 else x
 
 
 def _entry(x: Array, i: int, ndim: int) -> Array:

@@ -1,8 +1,8 @@
 """What the kernels compute, in NumPy: the page to read, and the code that runs with MINIGRAD_KERNELS=numpy.
 
 Plain arrays in, plain arrays out. Inputs are never written; the result is newly allocated, C-contiguous, and has the
-dtype of the input. Vector-Jacobian products (`_vjp`) take the result y of the forward function and g = dL/dy, and return
-dL/dx. NaN and infinity come out as the equations say, without a warning.
+dtype of the input. Vector-Jacobian products (`_vjp`) take the result y of the forward function and g = dL/dy, and
+return dL/dx. NaN and infinity come out as the equations say, without a warning.
 """
 
 from __future__ import annotations

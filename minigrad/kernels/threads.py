@@ -11,11 +11,11 @@ import os
 import threading
 from typing import Any
 
-# While a thread of OpenMP has nothing to do it may spin or sleep. Sleeping costs up to 60 us to wake it, and spinning, on
-# a busy machine, takes the processor from the thread that it waits for: 4 to 12 ms each time with the default. So it
-# spins for about 0.1 ms, then sleeps. OpenMP reads this when Numba loads it; what the user has set is kept.
+# A thread of OpenMP that has nothing to do spins or sleeps. To wake it costs up to 60 us. If it spins, then on a busy
+# machine it takes the processor from the very thread that it waits for: with the default, 4 to 12 ms at a time. So let
+# it spin for about 0.1 ms, then sleep. OpenMP reads this when Numba loads it; what the user has set is kept.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # for GNU's OpenMP, the usual one on Linux, more precise than the policy
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # GNU's OpenMP, the usual one on Linux, puts this above the policy
 
 WORTH_SHARING = 30_000  # nanoseconds of work below which waking the other threads costs more than it brings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
 from traceback import walk_tb
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self
@@ -327,10 +328,15 @@ class Module:
         return ""
 
     def __repr__(self) -> str:
-        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self._own(Module)]
-        if not lines:
-            return f"{type(self).__name__}({self.extra_repr()})"
-        return "\n  ".join([f"{type(self).__name__}({self.extra_repr()}", *lines]) + "\n)"
+        lines = []
+        for text, run in groupby(self._own(Module), key=lambda named: repr(named[1]).replace("\n", "\n  ")):
+            names = [name for name, _ in run]
+            if len(names) > 1 and names[0].isdigit():  # the equal layers of a list
+                lines.append(f"({names[0]}-{names[-1]}): {len(names)} x {text}")
+            else:
+                lines += [f"({name}): {text}" for name in names]
+        head = f"{type(self).__name__}({self.extra_repr()}"
+        return "\n  ".join([head, *lines]) + "\n)" if lines else f"{head})"
 
 
 def _convert(tensor: Tensor, dtype: np.dtype) -> None:

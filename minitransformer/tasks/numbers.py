@@ -191,7 +191,8 @@ def suggest(code: str) -> str:
     codes = {known.lower(): known for known in languages()}
     names = {NAMES.get(known, known).lower(): known for known in languages()}
     typed = code.lower().replace("-", "_")
-    near = [typed.split("_")[0]] if typed.split("_")[0] in codes else get_close_matches(typed, [*codes, *names], n=1)
+    near = [part for part in (typed, typed.split("_")[0]) if part in codes]
+    near += get_close_matches(typed, [*codes, *names], n=1)
     meant = f"Did you mean {label({**names, **codes}[near[0]])}? " if near else ""
     return f"{meant}There are: {', '.join(codes.values())}."
 

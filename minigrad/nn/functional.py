@@ -1,0 +1,185 @@
+"""The layers as functions: names and arguments of torch.nn.functional, the mathematics in `minigrad.ops`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from .. import ops, random
+from ..core import DTypeError, ShapeError
+from ..tensor import Tensor
+
+
+def softmax(input: Any, dim: int) -> Tensor:
+    """y_i = e^(x_i) / sum_j e^(x_j) along `dim`, which must be given.
+
+    >>> from minigrad import tensor
+    >>> softmax(tensor([0.0, 0.0, -float("inf")]), dim=-1)
+    tensor([0.5, 0.5, 0. ])
+    """
+    return ops.softmax(input, dim=dim)
+
+
+def log_softmax(input: Any, dim: int) -> Tensor:
+    """y_i = x_i - ln sum_j e^(x_j) along `dim`, which must be given."""
+    return ops.log_softmax(input, dim=dim)
+
+
+def masked_softmax(input: Any, mask: Any, dim: int = -1) -> Tensor:
+    """Softmax over the places where the boolean `mask` is True; a row without any is 0, with gradient 0.
+
+    >>> from minigrad import tensor
+    >>> masked_softmax(tensor([[1.0, 1.0], [1.0, 1.0]]), tensor([[True, False], [False, False]]))
+    tensor([[1., 0.],
+            [0., 0.]])
+    """
+    return ops.masked_softmax(input, mask, dim=dim)
+
+
+def relu(input: Any) -> Tensor:
+    """y = max(x, 0)."""
+    return ops.relu(input)
+
+
+def gelu(input: Any, approximate: str = "none") -> Tensor:
+    """y = x Phi(x), Phi the normal distribution function (Hendrycks and Gimpel 2016).
+
+    With approximate="tanh" their estimate, x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), which GPT-2 was trained with.
+    """
+    if approximate == "none":
+        return ops.gelu(input)
+    if approximate != "tanh":
+        raise ValueError(f"gelu(): approximate = {approximate!r}; it must be 'none' or 'tanh'")
+    return 0.5 * input * (1 + ops.tanh(math.sqrt(2 / math.pi) * (input + 0.044715 * input * input * input)))
+
+
+def tanh(input: Any) -> Tensor:
+    """y = tanh x."""
+    return ops.tanh(input)
+
+
+def sigmoid(input: Any) -> Tensor:
+    """y = 1 / (1 + e^-x)."""
+    return ops.sigmoid(input)
+
+
+def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
+    """y = x keep / (1 - p): while training, each element becomes 0 with probability p (Srivastava et al. 2014).
+
+    Every call draws a new seed from `minigrad.random`.
+
+    >>> from minigrad import ones
+    >>> sorted(set(dropout(ones(1000), p=0.5).tolist()))
+    [0.0, 2.0]
+    """
+    return ops.dropout(input, p=p, seed=random.next_seed()) if training and p != 0 else input
+
+
+def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
+    """y = x W^T + b. Shapes: input (..., I), weight (O, I), bias (O) or None, result (..., O)."""
+    return ops.linear(input, weight, bias)
+
+
+def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
+    """y[..., :] = W[input[...], :], the rows of a table. The row `padding_idx` gets no gradient.
+
+    Shapes: input (...) integer, weight (V, D), result (..., D).
+    """
+    return ops.embedding(input, weight, padding_idx=padding_idx)
+
+
+def layer_norm(
+    input: Any, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Tensor:
+    """y = w (x - mean) / sqrt(variance + eps) + b over the last dimension (Ba et al. 2016).
+
+    `normalized_shape` is the size of that dimension. Raises ShapeError if the input is of another one.
+
+    >>> from minigrad import tensor
+    >>> layer_norm(tensor([2.0, 4.0]), 2, eps=0)
+    tensor([-1.,  1.])
+    """
+    size = one_size(normalized_shape)
+    if input.shape[-1:] != (size,):
+        raise ShapeError(f"layer_norm(): a has shape {input.shape}; its last size must be normalized_shape = {size}.")
+    return ops.layer_norm(input, weight, bias, eps=eps)
+
+
+def one_size(normalized_shape: int | Sequence[int]) -> int:
+    """`normalized_shape` as the one number that it must be."""
+    sizes = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if len(sizes) != 1:
+        raise ValueError(
+            f"layer_norm(): normalized_shape = {sizes}; only the last dimension can be normalised. "
+            "Flatten the dimensions to be normalised into one."
+        )
+    return sizes[0]
+
+
+def cross_entropy(
+    input: Any, target: Any, *, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
+) -> Tensor:
+    """L = -sum_c t_c ln p_c with p = softmax(input), t = (1 - e) onehot(target) + e / C, e the label smoothing.
+
+    Shapes: input (C), (N, C) or (N, C, ...): the classes are dimension 1, target () or (N, ...) integer. The result is
+    a number or, with reduction="none", as the target. "mean" is over the targets that are not `ignore_index`.
+    `ops.cross_entropy` is the same with the classes last.
+
+    >>> from minigrad import tensor
+    >>> cross_entropy(tensor([[0.0, 0.0], [9.0, 5.0]]), tensor([1, -1]), ignore_index=-1)  # ln 2
+    tensor(0.6931472)
+    """
+    if len(input.shape) > 2:
+        if (*input.shape[:1], *input.shape[2:]) != target.shape:
+            raise ShapeError(
+                f"cross_entropy(): the input has shape {input.shape}, the target {target.shape}; they must be "
+                "(N, C, ...) and (N, ...). If the classes come last, use input.flatten(0, -2) and target.flatten()."
+            )
+        input = ops.permute(input, dims=(0, *range(2, len(input.shape)), 1))  # (N, ..., C)
+    return ops.cross_entropy(
+        input, target, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
+    )
+
+
+def scaled_dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """dropout(softmax(scale q k^T + bias)) v, scale = 1/sqrt(K) by default (Vaswani et al. 2017, equation 1).
+
+    `attn_mask` broadcasts to (..., T, S): a boolean one says where a query may attend (True = may), one of floats is
+    added to the scores. `is_causal` hides the keys after position t from query t. A query that may attend nowhere gets
+    0, with gradient 0. As in PyTorch, `dropout_p` applies always: give 0 in evaluation.
+
+    Shapes: query (..., T, K), key (..., S, K), value (..., S, K), result (..., T, K).
+    """
+    mask, bias = attn_mask, None
+    if attn_mask is not None and attn_mask.dtype != bool:
+        if attn_mask.dtype.kind != "f":
+            raise DTypeError(
+                f"scaled_dot_product_attention(): attn_mask has dtype {attn_mask.dtype}; it must be boolean "
+                "(True = may attend) or of floats (added to the scores). Compare first: mask != 0."
+            )
+        mask, bias = None, attn_mask
+    seed = random.next_seed() if dropout_p > 0 else None
+    return ops.scaled_dot_product_attention(
+        query, key, value, mask, bias, scale=scale, dropout_p=dropout_p, seed=seed, causal=is_causal
+    )
+
+
+def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """The input with a border of `value` (0 by default); `pad` is (left, right) of the last dimension, then the others.
+
+    >>> from minigrad import tensor
+    >>> pad(tensor([1, 2]), (0, 2))
+    tensor([1, 2, 0, 0])
+    """
+    if mode != "constant":
+        raise ValueError(f"pad(): mode = {mode!r}; only 'constant' is there")
+    return ops.pad(input, pad=tuple(pad), value=value or 0)

@@ -1,0 +1,151 @@
+"""Optimizer: parameters in groups, a state for each parameter, and a loop. The formula is in the subclasses."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..core import Array, enable_grad, writes
+from ..op import unwrap
+from ..tensor import Tensor
+
+Group = dict[str, Any]
+
+
+class Optimizer:
+    """What all optimisers share; a new one defines `update`, or `step` itself.
+
+    `params` is an iterable of tensors, or of dicts {"params": tensors, setting: value} to give groups of their own
+    settings, where `defaults` holds those that a group does not name. `param_groups` may be changed while training, as
+    schedules do; `state` maps each parameter to a dict of arrays in its dtype.
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
+        if isinstance(params, Tensor | Mapping):
+            raise TypeError(f"{self._name}(): params is a {type(params).__name__}; give a list of tensors or of dicts")
+        self.defaults = dict(defaults)
+        self.state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self.param_groups: list[Group] = []
+        groups = list(params)
+        if not groups:
+            raise ValueError(f"{self._name}(): the list of parameters is empty. Was model.parameters() used up before?")
+        for group in groups if isinstance(groups[0], Mapping) else [{"params": groups}]:
+            self.add_param_group(group)
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Optimise further parameters, with settings of their own.
+
+        Raises TypeError for what is not a tensor, ValueError for a tensor that is not a leaf or that is there already.
+        """
+        params = param_group["params"]
+        if isinstance(params, set):
+            raise TypeError(f"{self._name}(): params is a set, whose order changes from run to run; give a list")
+        params = [params] if isinstance(params, Tensor) else list(params)
+        known = {id(p) for p in self._parameters()}
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"{self._name}(): a {type(p).__name__} cannot be optimised, only tensors can")
+            if not p.is_leaf:
+                raise ValueError(
+                    f"{self._name}(): a tensor of shape {p.shape} is the result of an operation; only leaves can be "
+                    "optimised. Give the tensors it was computed from, or its detach()."
+                )
+            if id(p) in known:
+                raise ValueError(f"{self._name}(): a parameter of shape {p.shape} is given twice; give each one once")
+            known.add(id(p))
+        self.param_groups.append({**self.defaults, **param_group, "params": params})
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, or set them to zero."""
+        for p in self._parameters():
+            if set_to_none:
+                p.grad = None
+            elif p.grad is not None:
+                p.grad.zero_()
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient; return what `closure`, which may compute the loss, returned."""
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    with np.errstate(all="ignore"):  # what has become inf or NaN stays so, without a warning
+                        self.update(p.data, p.grad.data, self.state[p], group)
+                    writes.stamp(p.data)
+        return loss
+
+    def update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
+        """Change the parameter `p` in place, given its gradient `g`, which must not be changed."""
+        raise NotImplementedError(f"{self._name} has no update(); define it, or step(), in the class")
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"state": {number of the parameter: its state}, "param_groups": [...]}, as in PyTorch.
+
+        The arrays share memory with the optimiser. All else goes into JSON and comes back from it unharmed.
+        """
+        number = {id(p): i for i, p in enumerate(self._parameters())}
+        return {
+            "state": {number[id(p)]: dict(state) for p, state in self.state.items()},
+            "param_groups": [{**g, "params": [number[id(p)] for p in g["params"]]} for g in self.param_groups],
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue from a `state_dict()` of an optimiser for the same parameters; arrays are copied.
+
+        Raises ValueError if groups or shapes differ; nothing has been changed then.
+        """
+        saved = state_dict["param_groups"]
+        here, there = [[len(g["params"]) for g in groups] for groups in (self.param_groups, saved)]
+        if here != there:
+            raise ValueError(
+                f"{self._name}.load_state_dict(): the state has groups of {there} parameters, this one of {here}. "
+                "Build the optimiser as the saved one was built."
+            )
+        numbers = [i for group in saved for i in group["params"]]
+        parameters = dict(zip(numbers, self._parameters(), strict=True))
+        state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
+        for i, values in state_dict["state"].items():
+            p = parameters[int(i)]  # JSON makes strings of the numbers
+            state[p] = {name: self._like(p, name, value) for name, value in values.items()}
+        self.state = state
+        self.param_groups = [
+            {**mine, **group, "params": mine["params"]} for group, mine in zip(saved, self.param_groups, strict=True)
+        ]
+
+    def _like(self, p: Tensor, name: str, value: Any) -> Any:
+        """A saved value as a new array in the dtype of `p`, or as a number if it counts something."""
+        array = np.array(unwrap(value))
+        if array.dtype.kind in "iu":
+            return array.item()
+        if array.shape != p.shape:
+            raise ValueError(
+                f"{self._name}.load_state_dict(): {name} has shape {array.shape}, its parameter {p.shape}. "
+                "The state is that of another model."
+            )
+        return array.astype(p.dtype)
+
+    def __repr__(self) -> str:
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.param_groups]
+        lines = [f"  {len(g['params'])} parameters: {s}" for g, s in zip(self.param_groups, settings, strict=True)]
+        return "\n".join([f"{self._name} (", *lines, ")"])
+
+
+def check_range(name: str, low: float = 0.0, below: float = float("inf"), **settings: float) -> None:
+    """Raise ValueError unless low <= setting < below."""
+    for setting, value in settings.items():
+        if not low <= value < below:
+            limit = f"in [{low}, {below})" if below < float("inf") else f"at least {low}"
+            raise ValueError(f"{name}(): {setting} = {value}; it must be {limit}")

@@ -1,0 +1,296 @@
+"""The command line: tasks, train, translate, evaluate.
+
+Exit codes: 0 done, 1 it cannot be done, 2 the command is wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+import minigrad as mg
+from minigrad.checkpoint import CheckpointError
+
+from .evaluate import Translator
+from .runs import CHECKPOINT, Recipe, open_checkpoint
+from .session import Session, held_out_sets, sentence
+from .tasks import TASKS, make_task
+from .train import TrainConfig, TrainingError
+
+app = typer.Typer(
+    help="Train a complete Transformer on an autograd engine of its own, and translate with it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
+CHUNK = 128  # lines of standard input that are translated together
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def fail(message: str, code: int = ERROR) -> NoReturn:
+    """Say what is wrong and what to do about it, and exit."""
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def errors_without_traceback() -> Iterator[None]:
+    """Turn what can go wrong in a sound program into a message and an exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        fail("interrupted", INTERRUPTED)
+    except (CheckpointError, TrainingError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or 'output'}: {error.strerror or error}. Free some space, or choose another folder.")
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """A ValueError inside is about what was asked for."""
+    try:
+        yield
+    except ValueError as error:
+        fail(str(error), USAGE)
+
+
+# ------------------------------------------------------------------------------------------------------------- options
+CheckpointPath = Annotated[Path, typer.Argument(help="The folder of a training run, or the checkpoint file in it.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with.", show_default="all cores")]
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and exit."""
+    if wanted:
+        typer.echo(f"minitransformer {version('minitransformer')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train a complete Transformer on an autograd engine of its own, and translate with it."""
+
+
+def task_option(help: str, default: str, *names: str) -> Any:
+    """Describe an option that some tasks have; without it the task's own default holds."""
+    return typer.Option(*names, help=help, rich_help_panel="Task", show_default=default)
+
+
+def model_option(help: str, **settings: Any) -> Any:
+    """Describe an option of the model."""
+    return typer.Option(help=help, rich_help_panel="Model", **settings)
+
+
+def training_option(help: str, **settings: Any) -> Any:
+    """Describe an option of training."""
+    return typer.Option(help=help, rich_help_panel="Training", **settings)
+
+
+def folder_option(help: str, **settings: Any) -> Any:
+    """Describe an option that says what is written and where."""
+    return typer.Option(help=help, rich_help_panel="Folder", **settings)
+
+
+TASK_OPTIONS = ("source", "target", "low", "high", "ordinals", "symbols", "min_length", "max_length", "train_size")
+MODEL_OPTIONS = ("d_model", "nhead", "layers", "dim_feedforward", "dropout", "norm_first")
+TRAINING_OPTIONS = tuple(asdict(TrainConfig()))
+MAY_CHANGE = ("steps", "eval_every", "target_accuracy")  # none of them changes what a step computes
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    task: Annotated[str, typer.Argument(help=f"What to learn: {', '.join(TASKS)}.", show_default=False)],
+    source: Annotated[str | None, task_option("Language to translate from.", "en")] = None,
+    target: Annotated[str | None, task_option("Language to translate into.", "fr")] = None,
+    low: Annotated[int | None, task_option("The smallest number.", "0")] = None,
+    high: Annotated[int | None, task_option("The largest number.", "999999")] = None,
+    ordinals: Annotated[
+        bool | None, task_option("Ordinals: twenty-first, not twenty-one.", "no", "--ordinals/--no-ordinals")
+    ] = None,
+    symbols: Annotated[int | None, task_option("Different symbols in the sequences.", "10")] = None,
+    min_length: Annotated[int | None, task_option("Length of the shortest sequence.", "1")] = None,
+    max_length: Annotated[int | None, task_option("Length of the longest sequence.", "10")] = None,
+    train_size: Annotated[int | None, task_option("Sentence pairs to learn from.", "30000, sequences 20000")] = None,
+    d_model: Annotated[int, model_option("Width of the model.", min=1)] = 64,
+    nhead: Annotated[int, model_option("Attention heads; they share d_model.", min=1)] = 4,
+    layers: Annotated[int, model_option("Layers of the encoder, and of the decoder.", min=1)] = 2,
+    dim_feedforward: Annotated[int, model_option("Width inside the feed-forward layers.", min=1)] = 256,
+    dropout: Annotated[float, model_option("Share of values dropped in training.", min=0, max=0.99)] = 0.1,
+    norm_first: Annotated[bool, model_option("Normalise before each sublayer, not after.")] = False,
+    steps: Annotated[int, training_option("Train for at most so many steps.", min=1)] = TrainConfig.steps,
+    batch_size: Annotated[int, training_option("Sentence pairs in a batch.", min=1)] = TrainConfig.batch_size,
+    warmup: Annotated[int, training_option("Steps in which the learning rate rises.", min=1)] = TrainConfig.warmup,
+    lr_factor: Annotated[float, training_option("Times the paper's learning rate.", min=0)] = TrainConfig.lr_factor,
+    label_smoothing: Annotated[
+        float, training_option("Share of the target's probability given to all tokens.", min=0, max=0.99)
+    ] = TrainConfig.label_smoothing,
+    max_norm: Annotated[float, training_option("Scale longer gradients down to this.", min=0)] = TrainConfig.max_norm,
+    target_accuracy: Annotated[
+        float, training_option("Stop when so many held-out sentences are right; above 1: never.", min=0)
+    ] = TrainConfig.target_accuracy,
+    eval_every: Annotated[int, training_option("Steps between two evaluations.", min=1)] = TrainConfig.eval_every,
+    seed: Annotated[int, training_option("Decides parameters, order and dropout.", min=0)] = TrainConfig.seed,
+    threads: Threads = None,
+    out: Annotated[
+        Path | None,
+        folder_option("Where to write everything.", show_default="runs/TASK-SOURCE-TARGET, or runs/TASK"),
+    ] = None,
+    resume: Annotated[bool, folder_option("Go on from the checkpoint in the folder.")] = False,
+    overwrite: Annotated[bool, folder_option("Start anew over what is in the folder.")] = False,
+    save_every: Annotated[int, folder_option("Steps between two checkpoints.", min=1)] = 100,
+    pictures: Annotated[bool, folder_option("Draw the loss curve and the attention maps.")] = True,
+) -> None:
+    """Train a model, and show what it does with sentences it has never seen.
+
+    Ctrl-C saves and stops; the same command with --resume goes on, and ends with the same bits as if it had never
+    stopped. Options that are left out with --resume are those of the checkpoint.
+    """
+    chosen = {name: value for name, value in context.params.items() if is_given(context, name)}
+    with errors_without_traceback():
+        if resume and overwrite:
+            fail("--resume and --overwrite exclude each other.", USAGE)
+        with usage_errors():
+            recipe = new_recipe(task, context.params, chosen)
+        folder = out or Path("runs") / recipe.task.slug
+        checkpoint = open_checkpoint(folder) if resume else None
+        if checkpoint:
+            recipe = resumed_recipe(folder, checkpoint.recipe, recipe, chosen)
+        elif (folder / CHECKPOINT).exists() and not overwrite:
+            fail(f"{folder} holds a checkpoint. Go on from it with --resume, or start anew with --overwrite.")
+        use(threads)
+        session = Session(Console(highlight=False), folder, recipe)
+        with usage_errors(), session.watch.phase("data"):
+            splits = recipe.task.splits
+        trainer = session.prepare(splits, checkpoint)
+        if not session.train(trainer, save_every):
+            fail(f"stopped after step {trainer.steps_taken}; all is saved. Go on with --resume.", INTERRUPTED)
+        session.show(trainer, pictures)
+
+
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether the user gave the option, be it with its default value."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def new_recipe(task: str, options: dict[str, Any], chosen: dict[str, Any]) -> Recipe:
+    """Make the recipe that the command line asks for. Raises ValueError."""
+    model = {name: options[name] for name in MODEL_OPTIONS if name != "layers"}
+    model |= {"num_encoder_layers": options["layers"], "num_decoder_layers": options["layers"]}
+    training = TrainConfig(**{name: options[name] for name in TRAINING_OPTIONS})
+    return Recipe(make_task(task, **{name: chosen[name] for name in TASK_OPTIONS if name in chosen}), model, training)
+
+
+def resumed_recipe(folder: Path, saved: Recipe, asked: Recipe, chosen: dict[str, Any]) -> Recipe:
+    """The recipe of the checkpoint, with those of the chosen options that may change."""
+    before, now = flat(saved), flat(asked)
+    names = ["task", *(name for name in chosen if name in now and name not in MAY_CHANGE)]
+    changed = [f"{name} is {before[name]} there, not {now[name]}" for name in names if before[name] != now[name]]
+    if changed:
+        fail(f"{folder} was trained with other options: {'; '.join(changed)}. Leave them out, or choose another --out.")
+    may_change = {name: chosen[name] for name in MAY_CHANGE if name in chosen}
+    return replace(saved, training=replace(saved.training, **may_change))
+
+
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """The options of a recipe by their names on the command line."""
+    parts = recipe.to_dict()
+    layers = {"layers": recipe.model.num_encoder_layers}
+    return {"task": recipe.task.name, **parts["task"], **parts["model"], **layers, **parts["training"]}
+
+
+def use(threads: int | None) -> None:
+    """Compute with so many threads; None leaves it as it is."""
+    if threads is not None:
+        mg.kernels.set_num_threads(threads)
+
+
+# ------------------------------------------------------------------------------------------------- the other commands
+@app.command()
+def tasks() -> None:
+    """List the tasks that can be learnt."""
+    for name, task in TASKS.items():
+        typer.echo(f"{name:10} {task.description}")
+
+
+@app.command()
+def translate(
+    checkpoint: CheckpointPath,
+    texts: Annotated[list[str] | None, typer.Argument(help="What to translate.", show_default="standard input")] = None,
+    threads: Threads = None,
+) -> None:
+    """Translate each TEXT, or each line of the standard input, to one line."""
+    with errors_without_traceback():
+        saved = open_checkpoint(checkpoint)
+        use(threads)
+        translator, task = saved.translator(), saved.recipe.task
+        if texts and not all(text.strip() for text in texts):
+            fail("an empty TEXT cannot be translated. Give words in quotes.", USAGE)
+        empty = True
+        for chunk in [texts] if texts else chunks(sys.stdin, 1 if sys.stdin.isatty() else CHUNK):
+            normal = [task.normalise(text) for text in chunk]
+            empty = empty and not any(normal)
+            warn_of_unknown(translator, normal)
+            for line in translator.translate(normal):
+                typer.echo(line)
+        if empty:
+            fail("there is nothing to translate. Give TEXT, or lines on the standard input.")
+
+
+@app.command()
+def evaluate(
+    checkpoint: CheckpointPath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    threads: Threads = None,
+) -> None:
+    """Measure a model on its held-out sets: exact matches, tokens, loss."""
+    with errors_without_traceback():
+        saved = open_checkpoint(checkpoint)
+        use(threads)
+        translator = saved.translator()
+        scores = {name: translator.evaluate(pairs)[0] for name, pairs in held_out_sets(saved.recipe.task).items()}
+        if as_json:
+            typer.echo(json.dumps({"splits": {name: asdict(score) for name, score in scores.items()}}))
+        else:
+            for name, score in scores.items():
+                typer.echo(f"{name}: {sentence(score)}")
+
+
+def chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Cut into lists of `size` lines, the last one shorter."""
+    lines = iter(lines)
+    while chunk := list(islice(lines, size)):
+        yield chunk
+
+
+def warn_of_unknown(translator: Translator, texts: Sequence[str]) -> None:
+    """Name the tokens that the model has never seen."""
+    for text in texts:
+        for token in translator.source.unknown(text):
+            typer.echo(
+                f"warning: {token.strip()!r} was never seen in training and is read as <unk>; "
+                "its translation may be wrong.",
+                err=True,
+            )

@@ -1,0 +1,31 @@
+"""Small things that the tests of the engine share."""
+
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import core
+
+
+def leaf(data: Any, dtype: Any = np.float64) -> mg.Tensor:
+    """A tensor that wants a gradient, with memory of its own."""
+    return mg.tensor(np.asarray(data, dtype), requires_grad=True)
+
+
+class Recorder(core.Observer):
+    """Writes down all that it hears."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.edges: list[Any] = []
+        self.gradients: list[Any] = []
+
+    def node(self, node, inputs, output):
+        self.nodes.append((node, inputs, output))
+
+    def edge(self, node, position, parent, gradient):
+        self.edges.append((node, position, parent, gradient.copy()))
+
+    def gradient(self, node, gradient):
+        self.gradients.append((node, gradient.copy()))
