@@ -7,9 +7,10 @@ BIN = $(VENV)/bin
 .PHONY: demo test lint check
 .NOTPARALLEL:
 
-# Train the English-to-French number translator and show what it does with numbers it has never seen.
+# Train the English-to-French number translator and show what it does with numbers it has never seen. The second time:
+# make demo ARGS=--resume (go on after Ctrl-C) or make demo ARGS=--overwrite (start anew).
 demo: $(VENV)/.demo
-	$(BIN)/minitransformer train numbers --source en --target fr
+	$(BIN)/minitransformer train numbers --source en --target fr $(ARGS)
 
 # The whole test suite.
 test: $(VENV)/.test

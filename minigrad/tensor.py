@@ -301,10 +301,11 @@ class Tensor(Value):
     # fmt: off
     def add_(self, other: Any) -> Tensor: return self._write(ops.add(self, other))
     def sub_(self, other: Any) -> Tensor: return self._write(ops.sub(self, other))
-    def mul_(self, other: Any) -> Tensor: return self._write(ops.mul(self, other))
+    def mul_(self, other: Any) -> Tensor: return self._write(ops.mul(self._before(), other))
     def div_(self, other: Any) -> Tensor: return self._write(ops.div(self, other))
-    def pow_(self, exponent: Any) -> Tensor: return self._write(ops.pow(self, exponent))
-    def clamp_(self, min: Any = None, max: Any = None) -> Tensor: return self._write(ops.clamp(self, min=min, max=max))
+    def pow_(self, exponent: Any) -> Tensor: return self._write(ops.pow(self._before(), exponent))
+    def clamp_(self, min: Any = None, max: Any = None) -> Tensor:
+        return self._write(ops.clamp(self._before(), min=min, max=max))
     def masked_fill_(self, mask: Any, value: Any) -> Tensor: return self._write(self.masked_fill(mask, value))
     def scatter_(self, dim: int, index: Any, src: Any) -> Tensor:
         return self._write(ops.scatter(self, index, src, dim=dim))
@@ -316,9 +317,9 @@ class Tensor(Value):
     def __imul__(self, other: Any) -> Tensor: return self.mul_(other)
     def __itruediv__(self, other: Any) -> Tensor: return self.div_(other)
     def __ipow__(self, other: Any) -> Tensor: return self.pow_(other)
-    def __imatmul__(self, other: Any) -> Tensor: return self._write(ops.matmul(self, other))
+    def __imatmul__(self, other: Any) -> Tensor: return self._write(ops.matmul(self._before(), other))
     def __ifloordiv__(self, other: Any) -> Tensor: return self._write(ops.floor_divide(self, other))
-    def __imod__(self, other: Any) -> Tensor: return self._write(ops.remainder(self, other))
+    def __imod__(self, other: Any) -> Tensor: return self._write(ops.remainder(self._before(), other))
     def __iand__(self, other: Any) -> Tensor: return self._write(ops.logical_and(self, other))
     def __ior__(self, other: Any) -> Tensor: return self._write(ops.logical_or(self, other))
     def __ixor__(self, other: Any) -> Tensor: return self._write(ops.logical_xor(self, other))
@@ -332,6 +333,10 @@ class Tensor(Value):
         """`source` in the shape and dtype of this tensor, in memory of its own."""
         source = source if isinstance(source, Tensor) else Tensor(source, dtype=self.dtype)
         return ops.clone(ops.expand(source.type(self.dtype), shape=self.shape))
+
+    def _before(self) -> Tensor:
+        """This tensor for an op that may need its value, as it is before the write, in the backward pass."""
+        return self.clone() if state.grad_enabled else self
 
     def _write(self, new: Tensor) -> Tensor:
         tracked = state.grad_enabled and self.requires_grad

@@ -1,0 +1,16 @@
+"""minitransformer: the Transformer of "Attention Is All You Need" on minigrad, with every part open to inspection.
+
+>>> import minitransformer as mt
+>>> model = mt.Transformer(mt.TransformerConfig(src_vocab_size=20, d_model=16, nhead=2, num_decoder_layers=1))
+>>> mt.greedy(model, [[5, 6, 7, 2]], max_len=1).shape
+(1, 1)
+"""
+
+from .attention import ATTENTIONS, MultiHeadAttention, ScaledDotProduct
+from .config import TransformerConfig
+from .decoding import Step, evaluating, greedy
+from .layers import ACTIVATIONS, NORMS, AddNorm, DecoderLayer, EncoderLayer, FeedForward, PreNorm
+from .masks import causal_mask, padding_mask
+from .model import Decoder, DecoderCache, Encoder, TokenEmbedding, Transformer
+from .positions import POSITIONS, Learned, Positions, Sinusoidal
+from .schedule import noam

@@ -21,11 +21,13 @@ from rich.console import Console
 import minigrad as mg
 from minigrad.checkpoint import CheckpointError
 
+from .config import TransformerConfig
 from .evaluate import Translator
 from .runs import CHECKPOINT, Recipe, open_checkpoint
 from .session import Session, held_out_sets, sentence
 from .tasks import TASKS, make_task
 from .train import TrainConfig, TrainingError
+from .vocab import SPECIALS
 
 app = typer.Typer(
     help="Train a complete Transformer on an autograd engine of its own, and translate with it.",
@@ -113,7 +115,7 @@ def folder_option(help: str, **settings: Any) -> Any:
 
 
 TASK_OPTIONS = ("source", "target", "low", "high", "ordinals", "symbols", "min_length", "max_length", "train_size")
-MODEL_OPTIONS = ("d_model", "nhead", "layers", "dim_feedforward", "dropout", "norm_first")
+MODEL_OPTIONS = ("d_model", "nhead", "dim_feedforward", "dropout", "norm_first", "tie_weights")
 TRAINING_OPTIONS = tuple(asdict(TrainConfig()))
 MAY_CHANGE = ("steps", "eval_every", "target_accuracy")  # none of them changes what a step computes
 
@@ -139,6 +141,7 @@ def train(
     dim_feedforward: Annotated[int, model_option("Width inside the feed-forward layers.", min=1)] = 256,
     dropout: Annotated[float, model_option("Share of values dropped in training.", min=0, max=0.99)] = 0.1,
     norm_first: Annotated[bool, model_option("Normalise before each sublayer, not after.")] = False,
+    tie_weights: Annotated[bool, model_option("The output layer has the target's embedding as weight.")] = False,
     steps: Annotated[int, training_option("Train for at most so many steps.", min=1)] = TrainConfig.steps,
     batch_size: Annotated[int, training_option("Sentence pairs in a batch.", min=1)] = TrainConfig.batch_size,
     warmup: Annotated[int, training_option("Steps in which the learning rate rises.", min=1)] = TrainConfig.warmup,
@@ -197,8 +200,9 @@ def is_given(context: typer.Context, name: str) -> bool:
 
 def new_recipe(task: str, options: dict[str, Any], chosen: dict[str, Any]) -> Recipe:
     """Make the recipe that the command line asks for. Raises ValueError."""
-    model = {name: options[name] for name in MODEL_OPTIONS if name != "layers"}
-    model |= {"num_encoder_layers": options["layers"], "num_decoder_layers": options["layers"]}
+    sizes = {"src_vocab_size": len(SPECIALS)}  # the least there are; the task decides
+    layers = {"num_encoder_layers": options["layers"], "num_decoder_layers": options["layers"]}
+    model = TransformerConfig(**sizes, **layers, **{name: options[name] for name in MODEL_OPTIONS})
     training = TrainConfig(**{name: options[name] for name in TRAINING_OPTIONS})
     return Recipe(make_task(task, **{name: chosen[name] for name in TASK_OPTIONS if name in chosen}), model, training)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +11,12 @@ import minigrad as mg
 from minigrad.nn import functional as F
 
 from .batching import Batches, encode_pairs, pad
-from .decoding import greedy
+from .decoding import evaluating, greedy
 from .model import Transformer
 from .tasks import Pair
-from .vocab import BOS, EOS, PAD, SPECIALS, Vocab
+from .vocab import BOS, EOS, PAD, Vocab
 
 BATCH_SIZE = 128
-MORE_TOKENS = 50  # a translation may be this much longer than its source; the paper's section 6.1
 
 
 @dataclass(frozen=True)
@@ -51,14 +49,10 @@ class Translator:
         for start in range(0, len(order), BATCH_SIZE):
             chosen = order[start : start + BATCH_SIZE]
             rows = self.source.encode_batch([texts[i] for i in chosen])
-            written = self.decode(pad([[*row, EOS] for row in rows]))
-            for i, translation in zip(chosen, written, strict=True):
+            written = greedy(self.model, pad([[*row, EOS] for row in rows]))
+            for i, translation in zip(chosen, self.target.decode_batch(written), strict=True):
                 translations[i] = translation
         return translations
-
-    def decode(self, src: np.ndarray) -> list[str]:
-        """Translate a padded batch of source tokens, (B, S)."""
-        return self.target.decode_batch(greedy(self.model, src, max_length=src.shape[1] + MORE_TOKENS))
 
     def evaluate(self, pairs: Sequence[Pair]) -> tuple[Scores, list[str]]:
         """Score the model on `pairs`; also return its translations, in their order."""
@@ -72,7 +66,8 @@ class Translator:
                 best = logits.numpy().argmax(axis=-1)  # (B, T)
                 right += int(np.sum((best == batch.tgt_out) & (batch.tgt_out != PAD)))
                 tokens += batch.tokens
-                for i, translation in zip(batch.index, self.decode(batch.src), strict=True):
+                written = self.target.decode_batch(greedy(self.model, batch.src))
+                for i, translation in zip(batch.index, written, strict=True):
                     translations[i] = translation
         exact = sum(translation == target for translation, (_, target) in zip(translations, pairs, strict=True))
         return Scores(exact / len(pairs), right / tokens, loss / tokens, len(pairs)), translations
@@ -81,28 +76,12 @@ class Translator:
         """Cross-attention while the model translates a normalised text.
 
         Returns a pattern (H, T, S) for every decoder layer by its name, the S source tokens and the T tokens that the
-        model writes, both with the end of sentence.
+        model writes, each at the row of the pattern from which it was written.
         """
         src = pad([[*self.source.encode(text), EOS]])
-        written = self.target.encode(self.decode(src)[0])
+        written = greedy(self.model, src)  # (1, T)
         with evaluating(self.model), mg.nn.capture(self.model, "decoder.layers.*.cross_attn.pattern") as seen:
-            self.model(src, pad([[BOS, *written]]))
-        patterns = {name.split(".")[2]: pattern.numpy()[0] for name, pattern in seen.items()}
-        end = SPECIALS[EOS]
-        return (
-            {f"layer {layer}": pattern for layer, pattern in patterns.items()},
-            [*self.source.tokeniser.split(text), end],
-            [*[self.target.tokens[i] for i in written], end],
-        )
-
-
-@contextmanager
-def evaluating(model: Transformer) -> Iterator[None]:
-    """Without dropout and without a graph; afterwards the model is in the mode it was in."""
-    training = model.training
-    model.eval()
-    try:
-        with mg.no_grad():
-            yield
-    finally:
-        model.train(training)
+            self.model(src, np.concatenate([[[BOS]], written[:, :-1]], axis=1))
+        patterns = {f"layer {name.split('.')[2]}": pattern.numpy()[0] for name, pattern in seen.items()}
+        source = [*self.source.tokeniser.split(text), self.source.tokens[EOS]]
+        return patterns, source, [self.target.tokens[i] for i in written[0]]

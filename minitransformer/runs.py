@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,10 @@ Splits = Mapping[str, list[Pair]]
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what a run computes: two runs of one recipe end with the same bits."""
+    """All that decides what a run computes: two runs of one recipe end with the same bits.
+
+    The sizes of the vocabularies in `model` do not count: they follow from the task.
+    """
 
     task: Task
     model: TransformerConfig
@@ -43,7 +46,8 @@ class Recipe:
 
     def translator(self, source: Vocab, target: Vocab) -> Translator:
         """Make an untrained translator."""
-        return Translator(Transformer(self.model, len(source), len(target)), source, target)
+        config = replace(self.model, src_vocab_size=len(source), tgt_vocab_size=len(target))
+        return Translator(Transformer(config), source, target)
 
     def trainer(self, translator: Translator, splits: Splits) -> Trainer:
         """Make a trainer that has taken no step."""
@@ -51,12 +55,12 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain JSON."""
-        return {"task": self.task.to_dict(), "model": asdict(self.model), "training": asdict(self.training)}
+        return {"task": self.task.to_dict(), "model": self.model.to_dict(), "training": asdict(self.training)}
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> Recipe:
         """Build the recipe that `to_dict` described."""
-        model, training = TransformerConfig(**description["model"]), TrainConfig(**description["training"])
+        model, training = TransformerConfig.from_dict(description["model"]), TrainConfig(**description["training"])
         return cls(task_from_dict(description["task"]), model, training)
 
 

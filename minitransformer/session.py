@@ -26,6 +26,7 @@ from .tasks import Pair, Task
 from .train import PATIENCE, Trainer
 
 SHOWN = 6  # translations in the table from each held-out set
+PICTURES = ("loss.png", "loss.svg", "attention.png", "attention.svg")
 MISTAKES = 3  # and as many mistakes from each, if there are any
 
 
@@ -95,8 +96,8 @@ class Session:
             trainer = checkpoint.trainer(self.recipe, splits) if checkpoint else self.recipe.begin(splits)
         save(self.folder, self.recipe, trainer)
         if not checkpoint:
-            for picture in self.folder.glob("*.[ps][nv]g"):  # of the run that is being overwritten
-                picture.unlink()
+            for name in PICTURES:  # of the run that is being overwritten
+                (self.folder / name).unlink(missing_ok=True)
         translator = trainer.translator
         parameters = sum(parameter.numel() for parameter in translator.model.parameters())
         self.say(

@@ -83,9 +83,9 @@ class Trainer:
         self.batches = Batches(
             encode_pairs(train, translator.source, translator.target), config.batch_size, config.seed
         )
-        self.optimizer = optim.Adam(translator.model.parameters(), lr=config.lr_factor, betas=(0.9, 0.98), eps=1e-9)
-        d_model = translator.model.config.d_model
-        self.schedule = optim.lr_scheduler.LambdaLR(self.optimizer, lambda n: noam(n + 1, d_model, config.warmup))
+        self.optimizer = optim.Adam(translator.model.parameters(), lr=1.0, betas=(0.9, 0.98), eps=1e-9)
+        rate = noam(translator.model.config.d_model, config.warmup, config.lr_factor)
+        self.schedule = optim.lr_scheduler.LambdaLR(self.optimizer, rate)
         self.history: list[Record] = []
         self.coming = self._coming()
 

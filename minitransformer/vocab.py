@@ -107,7 +107,7 @@ class BytePairs(Tokeniser):
 
     @classmethod
     def learn(cls, texts: Iterable[str]) -> BytePairs:
-        """Find the pieces in a sample of the texts; equally frequent pairs are merged in alphabetical order."""
+        """Find the pieces in a sample of the texts; the order in which they are given does not matter."""
         texts = sorted(set(texts))
         texts = texts[:: -(-len(texts) // SAMPLE) or 1]
         counts = Counter(word for text in texts for word in WORD.findall(text))
@@ -119,8 +119,8 @@ class BytePairs(Tokeniser):
                     pairs[pair] += count
             if not pairs:
                 break
-            best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-            pieces = {word: merge(parts, best) for word, parts in pieces.items()}
+            [(pair, _)] = pairs.most_common(1)
+            pieces = {word: merge(parts, pair) for word, parts in pieces.items()}
         everything = cls(piece for parts in pieces.values() for piece in parts)
         return cls(piece for text in texts for piece in everything.split(text))  # those that are used, no others
 

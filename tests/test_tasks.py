@@ -277,6 +277,13 @@ def test_numbers_that_are_written_alike_stay_together(monkeypatch):
         assert [source for source, _ in task.splits[split]] == [f"word {n // 3}" for n in members]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_number_that_is_always_in_training_takes_no_place_in_a_test(seed):
+    task = make_task("numbers", high=99, range_size=9, seed=seed)
+    assert set(task.block) & set(task.always) == {50}
+    assert len(task.splits["range"]) == 9 == len(task.block) - 1
+
+
 def test_a_training_text_is_never_given_away():
     """Belarusian writes the ordinals of 70 and 80 alike: both are always in training, and stay there."""
     task = make_task("numbers", source="be", ordinals=True, high=999, **SMALL)

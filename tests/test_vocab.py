@@ -1,17 +1,18 @@
 """Tokenisers and vocabularies: nothing is lost between a text and its ids."""
 
 import json
+import re
 from collections import Counter
 from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minitransformer import vocab as vocab_module
 from minitransformer.tasks.numbers import writer
-from minitransformer.vocab import BOS, EOS, PAD, SPECIALS, UNK, BytePairs, Characters, Vocab, Words, choose
+from minitransformer.vocab import BOS, EOS, PAD, SPECIALS, UNK, BytePairs, Characters, Vocab, Words, choose, merge
 
 LANGUAGES = ["ar", "bn", "de", "en", "fi", "fr", "he", "hu", "it", "ja", "ko", "ru", "sv", "th", "uk"]
 NUMBERS = [*range(100), *range(100, 1000, 7), *range(1000, 1_000_000, 7919)]
@@ -35,6 +36,10 @@ def vocab(language: str, tokeniser: str) -> Vocab:
 
 
 # --------------------------------------------------------------------------------------------------------- tokenisers
+@example("two  spaces ", Words())
+@example(" ", Words())
+@example(" '", Words())
+@example("a\n b", BytePairs([]))
 @given(st.text() | st.text("ab '\u2019-\t\n"), st.sampled_from([Words(), Characters(), BytePairs(["ab", "a-", "  "])]))
 def test_tokens_joined_are_the_text(text, tokeniser):
     tokens = tokeniser.split(text)
@@ -68,9 +73,14 @@ def test_hyphens_and_apostrophes_are_tokens():
     assert Words().split("l'oie dix-neuf d\u2019or") == [" l", "'", "oie", " dix", "-", "neuf", " d", "\u2019", "or"]
 
 
+@given(st.text("abc"), st.sampled_from(["ab", "aa", "ca"]))
+def test_merging_makes_one_piece_of_every_such_pair(text, pair):
+    assert merge(list(text), (pair[0], pair[1])) == re.findall(f"{pair}|.", text)
+
+
 def test_merges_take_the_most_frequent_pair_first(monkeypatch):
     monkeypatch.setattr(vocab_module, "MOST_TOKENS", 1)
-    texts = ["abc", "abd", "ab"]  # a-b three times, the others once; then ab-c before ab-d, by the alphabet
+    texts = ["abc", "abd", "ab"]  # a-b three times, the others once; then ab-c before ab-d, which comes later
     assert sorted(BytePairs.learn(texts).pieces) == ["ab", "abc", "abd"]
     monkeypatch.setattr(vocab_module, "MOST_TOKENS", 5 / 3)
     assert sorted(BytePairs.learn(texts).pieces) == ["ab", "c", "d"]
@@ -127,6 +137,12 @@ def test_choice_of_tokeniser(language):
 def test_few_words_that_never_come_back_are_no_words():
     assert choose(texts("de")[:90]) == "bpe"  # all that training sees of 0..99, and the other ten would be unknown
     assert choose(texts("en")[:90]) == "words"
+
+
+def test_many_words_are_taken_to_pieces():
+    few, many = ([f"w{i} w{i}" for i in range(size)] for size in (vocab_module.MOST_WORDS, vocab_module.MOST_WORDS + 1))
+    assert choose(few) == "words"
+    assert choose(many) == "bpe"
 
 
 # --------------------------------------------------------------------------------------------------------- vocabulary

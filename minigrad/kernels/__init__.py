@@ -67,6 +67,8 @@ class _AtFirstCall:
 
     def __getattr__(self, name: str) -> Any:
         global _functions, _numba
+        if name.startswith("_"):
+            raise AttributeError(name)  # not a kernel: somebody looks at the object
         try:
             from . import elementwise, gemm, rows
         except ImportError as error:

@@ -94,10 +94,10 @@ def _make_tile(rows: int, vectors: int) -> Any:
         zero = ir.Constant(vector, [0.0] * lanes)
         kind = f"v{lanes}f{8 * size}"
 
-        def declare(name: str, result: ir.Type, *kinds: ir.Type) -> Any:
+        def declare(name: str, result: Any, *kinds: Any) -> Any:
             return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, kinds), f"llvm.{name}")
 
-        def load(pointer: Any, kind: ir.Type) -> Any:
+        def load(pointer: Any, kind: Any) -> Any:
             return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=size)
 
         pointer_type = vector.as_pointer()
@@ -235,7 +235,7 @@ def _items(a, b, out, first, last):
     rows, columns, depths = out.shape[2], out.shape[3], a.shape[3]
     panel = np.empty((min(depths, DEPTH) * WIDE + 1) * lanes, out.dtype)
     panel = panel[-panel.ctypes.data % VECTOR // out.itemsize :]  # a vector that crosses a cache line takes two loads
-    panel_line = panel.ctypes.data
+    panel_line = panel.ctypes.data  # valid as long as `panel` is in use, which is to the end of the loop
     per_matrix = (rows + ITEM - 1) // ITEM
     matrix, item = divmod(first, per_matrix)
     p, q = divmod(matrix, out.shape[1])

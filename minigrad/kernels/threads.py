@@ -50,6 +50,21 @@ def set_num_threads(n: int) -> None:
     _threads = 1 if _forked else n
 
 
+class _Mask(threading.local):
+    """How many of Numba's threads the running Python thread uses; Numba keeps that for each Python thread."""
+
+    threads = _threads  # what Numba starts from
+
+    def apply(self) -> None:
+        from numba import config, set_num_threads
+
+        set_num_threads(min(_threads, config.NUMBA_NUM_THREADS))
+        self.threads = _threads
+
+
+_mask = _Mask()
+
+
 def _in_child() -> None:
     global _forked, _threads
     _forked = True
@@ -79,6 +94,8 @@ class Kernel:
             self.serial(*arguments, 0, items)  # also while another Python thread keeps all the others busy
             return
         try:
+            if _mask.threads != _threads:
+                _mask.apply()
             self.parallel(*arguments, items, _threads)
         finally:
             _pool.release()

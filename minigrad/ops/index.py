@@ -20,6 +20,8 @@ def index(x: Array, *, index: Any) -> Any:
     _check_order(index)
     try:
         y = x[index]
+        if not isinstance(y, np.ndarray):  # a number: take the view of the one element instead
+            y = x[(*index, ...) if isinstance(index, tuple) else (index, ...)]
     except IndexError as error:
         raise IndexError(f"index(): a has shape {x.shape}; {error}") from None
     shape, repeats = x.shape, _may_repeat(index)

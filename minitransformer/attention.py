@@ -1,0 +1,190 @@
+"""Attention: every query looks at all keys and takes home a mean of the values, weighted by how well the keys match."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import nn
+
+from .positions import Positions
+
+Tap = Callable[[str, Any], Any]
+NO_POSITIONS = Positions()
+
+
+class ScaledDotProduct(nn.Module):
+    """z = dropout(softmax(q k^T / sqrt(K))) v                                 (Vaswani et al. 2017, equation 1).
+
+    A score module: what a query and a key have to do with each other. It has no parameters; others may. It sees all
+    heads at once, and shows its scores and its pattern to `tap`, the tap of the attention that it belongs to, which is
+    given only while somebody watches them: else the fused op runs, in which they never exist as tensors.
+
+    head_dim: the size K of queries and keys.
+    """
+
+    def __init__(self, head_dim: int) -> None:
+        super().__init__()
+        self.scale = 1 / math.sqrt(head_dim)
+
+    def forward(
+        self,
+        q: mg.Tensor,
+        k: mg.Tensor,
+        v: mg.Tensor,
+        mask: Any = None,
+        bias: Any = None,
+        dropout_p: float = 0.0,
+        tap: Tap | None = None,
+    ) -> mg.Tensor:
+        """From q (B, H, T, K), k and v (B, H, S, K), mask and bias that broadcast to (B, H, T, S), to z (B, H, T, K)."""
+        attend = mg.ops.scaled_dot_product_attention if tap is None else partial(mg.ops.attention_definition, tap=tap)
+        seed = mg.random.next_seed() if dropout_p > 0 else None
+        return attend(q, k, v, mask, bias, scale=self.scale, dropout_p=dropout_p, seed=seed)
+
+    def extra_repr(self) -> str:
+        """The scale."""
+        return f"scale={self.scale:.4g}"
+
+
+ATTENTIONS: dict[str, Callable[[int], nn.Module]] = {"scaled_dot": ScaledDotProduct}
+
+
+class KeysAndValues:
+    """The keys and values of one attention, kept between the steps of decoding."""
+
+    def __init__(self) -> None:
+        self.kept: tuple[mg.Tensor, mg.Tensor] | None = None
+
+    def __call__(self, attention: MultiHeadAttention, key: mg.Tensor, value: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+        """All keys and values (B, H, S, K) that there are now to attend to."""
+        raise NotImplementedError
+
+
+class Growing(KeysAndValues):
+    """For self-attention: those of the new tokens join those of the tokens before."""
+
+    def __call__(self, attention: MultiHeadAttention, key: mg.Tensor, value: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+        """Project the new tokens, and return the keys and values of all."""
+        new = attention.keys_and_values(key, value)
+        if self.kept is not None:
+            new = tuple(mg.ops.cat(old, more, dim=2) for old, more in zip(self.kept, new, strict=True))
+        self.kept = new
+        return self.kept
+
+
+class Fixed(KeysAndValues):
+    """For cross-attention: the source does not change, so once is enough."""
+
+    def __call__(self, attention: MultiHeadAttention, key: mg.Tensor, value: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+        """Project at the first call only."""
+        if self.kept is None:
+            self.kept = attention.keys_and_values(key, value)
+        return self.kept
+
+
+class MultiHeadAttention(nn.Module):
+    """Several attentions side by side, each on projections of its own, so that a query can look at several things.
+
+        out = concat(z_1, ..., z_H) W_O^T + b_O,   z_h = attention(q W_Qh^T + b, k W_Kh^T + b, v W_Vh^T + b)
+                                                                               (Vaswani et al. 2017, section 3.2.2)
+
+    d_model: size of inputs and output; nhead: the number H of heads; head_dim: the size K of each head, d_model / nhead
+    unless given; dropout: on the attention weights; bias: whether the projections have one; share_qk: one projection for
+    queries and keys (a weakness, there to be measured); attention: the score module, a name in ATTENTIONS.
+    Raises ValueError if d_model is not a multiple of nhead and no head_dim is given.
+
+    Taps: `q` (B, H, T, K), `k` and `v` (B, H, S, K) as projected; `scores`, `pattern` (B, H, T, S) before and after the
+    softmax; `z` (B, H, T, K) per head; `out` (B, T, D).
+
+    >>> x = mg.randn(2, 5, 8)
+    >>> attention = MultiHeadAttention(d_model=8, nhead=2)
+    >>> with nn.capture(attention, "pattern") as seen:
+    ...     attention(x, x, x).shape
+    (2, 5, 8)
+    >>> seen["pattern"].shape
+    (2, 2, 5, 5)
+    """
+
+    taps = ("q", "k", "v", "scores", "pattern", "z", "out")
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        *,
+        head_dim: int | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+        share_qk: bool = False,
+        attention: str = "scaled_dot",
+    ) -> None:
+        super().__init__()
+        if head_dim is None and d_model % nhead:
+            raise ValueError(
+                f"MultiHeadAttention(): nhead is {nhead}; it must divide d_model = {d_model}, unless head_dim is given."
+            )
+        self.nhead = nhead
+        self.head_dim = d_model // nhead if head_dim is None else head_dim
+        self.dropout = dropout
+        inner = nhead * self.head_dim
+        self.q_proj = nn.Linear(d_model, inner, bias=bias)
+        self.k_proj = self.q_proj if share_qk else nn.Linear(d_model, inner, bias=bias)
+        self.v_proj = nn.Linear(d_model, inner, bias=bias)
+        self.out_proj = nn.Linear(inner, d_model, bias=bias)
+        self.score = ATTENTIONS[attention](self.head_dim)
+
+    def forward(
+        self,
+        query: mg.Tensor,
+        key: mg.Tensor,
+        value: mg.Tensor,
+        mask: Any = None,
+        *,
+        positions: Positions = NO_POSITIONS,
+        offset: int = 0,
+        cache: KeysAndValues | None = None,
+    ) -> mg.Tensor:
+        """From query (B, T, D), key and value (B, S, D) to (B, T, D).
+
+        mask: boolean, True = may attend, broadcasts to (B, H, T, S); offset: position of the first query; cache: holds
+        the keys and values of earlier calls. A query that may attend to nothing gets z = 0.
+        """
+        for name, x in (("query", query), ("key", key), ("value", value)):
+            if x.ndim != 3:
+                raise mg.ShapeError(
+                    f"MultiHeadAttention(): {name} has shape {x.shape}; it must be (batch, length, d_model). "
+                    f"For one sentence try {name}.unsqueeze(0)."
+                )
+        q = self.tap("q", self._split(self.q_proj(query)))  # (B, H, T, K)
+        k, v = self.keys_and_values(key, value) if cache is None else cache(self, key, value)  # (B, H, S, K)
+        q_pos, k_pos = np.arange(offset, offset + q.shape[2]), np.arange(k.shape[2])
+        q, k = positions.rotate(q, k, q_pos, k_pos)
+        z = self.score(
+            q,
+            k,
+            v,
+            mask,
+            positions.bias(q, q_pos, k_pos),
+            dropout_p=self.dropout if self.training else 0.0,
+            tap=self.tap if self.watched("scores", "pattern") else None,
+        )
+        z = self.tap("z", z).transpose(1, 2).flatten(2)  # (B, T, H K)
+        return self.tap("out", self.out_proj(z))  # (B, T, D)
+
+    def keys_and_values(self, key: mg.Tensor, value: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+        """Project key and value (B, S, D) to k and v (B, H, S, K)."""
+        return self.tap("k", self._split(self.k_proj(key))), self.tap("v", self._split(self.v_proj(value)))
+
+    def _split(self, x: mg.Tensor) -> mg.Tensor:
+        """Cut the last dimension into heads: (B, T, H K) to (B, H, T, K)."""
+        return x.view(*x.shape[:2], self.nhead, self.head_dim).transpose(1, 2)
+
+    def extra_repr(self) -> str:
+        """The settings that the submodules do not show."""
+        return f"nhead={self.nhead}, head_dim={self.head_dim}, dropout={self.dropout}"

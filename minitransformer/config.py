@@ -1,0 +1,146 @@
+"""What a Transformer is like: every choice in one place, checked when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from typing import Any
+
+from .attention import ATTENTIONS
+from .layers import ACTIVATIONS, NORMS
+from .positions import POSITIONS
+
+CHOICES: dict[str, Mapping[str, Any]] = {
+    "activation": ACTIVATIONS,
+    "attention": ATTENTIONS,
+    "norm": NORMS,
+    "positions": POSITIONS,
+}
+SIZES = ("src_vocab_size", "d_model", "nhead", "num_encoder_layers", "num_decoder_layers", "dim_feedforward", "max_len")
+OPTIONAL_SIZES = ("tgt_vocab_size", "head_dim")
+FLAGS = ("norm_first", "bias", "residual", "tie_weights", "scale_embedding", "share_qk")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """The settings of a Transformer; the defaults are the paper's base model, as in torch.nn.Transformer.
+
+    With PyTorch's names: d_model, the size of every vector between the layers; nhead, the heads of each attention;
+    num_encoder_layers, num_decoder_layers; dim_feedforward, the size inside the feed-forward networks; dropout, on the
+    attention weights, on the output of each sublayer and on the sum of embedding and position; activation, "relu" or
+    "gelu"; norm_first, the norm before each sublayer instead of after the addition; layer_norm_eps; bias, whether linear
+    layers and norms have one.
+
+    And with ours:
+
+    src_vocab_size, tgt_vocab_size: tokens of the two sides; None: the target has the source's vocabulary.
+    positions: "sinusoidal", "learned" or "none". max_len: how many positions learned ones have.
+    attention: how scores are made; "scaled_dot". head_dim: size of a head; None: d_model / nhead.
+    share_qk: one projection for queries and keys. norm: "layer" or "none". residual: x + f(x), or f(x) only.
+    final_norm: one more norm after the last layer of encoder and decoder, as nn.Transformer has it; None: only with
+    norm_first, where nothing else would normalise the output. The paper's model has none.
+    tie_weights: the output layer uses the embedding of the target as its weight, and where the vocabulary is shared
+    (tgt_vocab_size is None) the source is embedded by it, too: the paper's section 3.4.
+    scale_embedding: embeddings times sqrt(d_model), also section 3.4.
+    pad_id, bos_id, eos_id: padding, begin and end of sentence, in both vocabularies.
+
+    Raises ValueError for a value that is not legal, naming the field and what would be.
+
+    >>> config = TransformerConfig(src_vocab_size=1000, d_model=64, nhead=4)
+    >>> TransformerConfig.from_dict(config.to_dict()) == config
+    True
+    >>> TransformerConfig(src_vocab_size=1000, positions="absolute")
+    Traceback (most recent call last):
+    ValueError: TransformerConfig: positions is 'absolute'; it must be one of 'learned', 'none', 'sinusoidal'.
+    """
+
+    src_vocab_size: int
+    tgt_vocab_size: int | None = None
+    d_model: int = 512
+    nhead: int = 8
+    num_encoder_layers: int = 6
+    num_decoder_layers: int = 6
+    dim_feedforward: int = 2048
+    dropout: float = 0.1
+    activation: str = "relu"
+    norm_first: bool = False
+    layer_norm_eps: float = 1e-5
+    bias: bool = True
+    positions: str = "sinusoidal"
+    max_len: int = 512
+    attention: str = "scaled_dot"
+    head_dim: int | None = None
+    share_qk: bool = False
+    norm: str = "layer"
+    residual: bool = True
+    final_norm: bool | None = None
+    tie_weights: bool = False
+    scale_embedding: bool = True
+    pad_id: int = 0
+    bos_id: int = 1
+    eos_id: int = 2
+
+    def __post_init__(self) -> None:
+        for field in SIZES:
+            self._check(field, is_integer(getattr(self, field), 1), "an integer of at least 1")
+        for field in OPTIONAL_SIZES:
+            value = getattr(self, field)
+            self._check(field, value is None or is_integer(value, 1), "an integer of at least 1, or None")
+        for field in FLAGS:
+            self._check(field, isinstance(getattr(self, field), bool), "True or False")
+        self._check("final_norm", self.final_norm is None or isinstance(self.final_norm, bool), "True, False or None")
+        for field, registry in CHOICES.items():
+            value = getattr(self, field)
+            legal = isinstance(value, str) and value in registry
+            self._check(field, legal, f"one of {', '.join(map(repr, sorted(registry)))}")
+        self._check("dropout", is_number(self.dropout) and 0 <= self.dropout < 1, "at least 0 and below 1")
+        self._check("layer_norm_eps", is_number(self.layer_norm_eps) and self.layer_norm_eps > 0, "positive")
+        if self.head_dim is None:
+            self._check("nhead", self.d_model % self.nhead == 0, f"a divisor of d_model = {self.d_model}")
+        if self.positions == "sinusoidal":
+            self._check("d_model", self.d_model % 2 == 0, "even, for sinusoidal positions")
+        tokens = min(self.src_vocab_size, self.target_vocab_size)
+        ids = (self.pad_id, self.bos_id, self.eos_id)
+        for field, value in zip(("pad_id", "bos_id", "eos_id"), ids, strict=True):
+            legal = is_integer(value, 0) and value < tokens and ids.count(value) == 1
+            self._check(field, legal, f"a token, 0 to {tokens - 1}, unlike the other two of pad_id, bos_id, eos_id")
+
+    def _check(self, field: str, legal: bool, rule: str) -> None:
+        if not legal:
+            raise ValueError(f"TransformerConfig: {field} is {getattr(self, field)!r}; it must be {rule}.")
+
+    @property
+    def target_vocab_size(self) -> int:
+        """The tokens of the target, also where the vocabulary is shared."""
+        return self.src_vocab_size if self.tgt_vocab_size is None else self.tgt_vocab_size
+
+    @property
+    def ends_with_norm(self) -> bool:
+        """Whether encoder and decoder have a norm after their last layer."""
+        return self.norm_first if self.final_norm is None else self.final_norm
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, as plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TransformerConfig:
+        """Make the configuration that `to_dict` described. Raises ValueError for a field that does not exist."""
+        names = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in names:
+                near = get_close_matches(name, names, n=1)
+                hint = f"Did you mean {near[0]!r}?" if near else f"The fields are {', '.join(names)}."
+                raise ValueError(f"TransformerConfig: there is no field {name!r}. {hint}")
+        return cls(**values)
+
+
+def is_integer(value: object, least: int) -> bool:
+    """Whether `value` is an integer of at least `least`, and not True or False."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is a number, and not True or False."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,191 @@
+"""The layers of encoder and decoder: attention and feed-forward, each wrapped in a residual connection and a norm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import minigrad as mg
+from minigrad import nn
+
+from .attention import Fixed, Growing, MultiHeadAttention
+from .positions import Positions
+
+if TYPE_CHECKING:
+    from .config import TransformerConfig
+
+Sublayer = Callable[[mg.Tensor], mg.Tensor]
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+
+NORMS: dict[str, Callable[[TransformerConfig], nn.Module]] = {
+    "layer": lambda config: nn.LayerNorm(config.d_model, eps=config.layer_norm_eps, bias=config.bias),
+    "none": lambda config: nn.Identity(),
+}
+
+
+class AddNorm(nn.Module):
+    """Residual connection and norm around a sublayer: norm(x + dropout(sublayer(x)))        (Vaswani et al. 2017, 3.1).
+
+    **The residual tag**: the addition x + f(x) is the one operation of the graph that an AddNorm makes itself, not
+    through a submodule. So a node whose `module` is an AddNorm *is* a residual connection; its first parent is x, the
+    identity, and its second f(x), the branch. A fused op that takes the place of everything after f(x) has the same
+    module and the same two first arguments. Without `residual` there is no addition, hence no such node.
+
+    config: uses norm, layer_norm_eps, bias, dropout, residual. Shapes: x, sublayer(x) and the result (B, T, D).
+
+    >>> from minitransformer import TransformerConfig
+    >>> add_norm = AddNorm(TransformerConfig(src_vocab_size=10, d_model=4, nhead=1, dropout=0.0))
+    >>> add_norm(mg.tensor([[[0.0, 0.0, 1.0, 1.0]]]), lambda x: -x)
+    tensor([[[0., 0., 0., 0.]]], op=layer_norm)
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.norm = NORMS[config.norm](config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.residual = config.residual
+
+    def forward(self, x: mg.Tensor, sublayer: Sublayer) -> mg.Tensor:
+        """norm(x + dropout(sublayer(x)))."""
+        return self.norm(self._add(x, self.dropout(sublayer(x))))
+
+    def _add(self, x: mg.Tensor, branch: mg.Tensor) -> mg.Tensor:
+        return x + branch if self.residual else branch
+
+    def extra_repr(self) -> str:
+        """Whether there is a residual connection."""
+        return f"residual={self.residual}"
+
+
+class PreNorm(AddNorm):
+    """The norm moved to the start of the branch: x + dropout(sublayer(norm(x)))        (Xiong et al. 2020).
+
+    The stream of residuals passes by all norms untouched, from the embedding to the final norm.
+    """
+
+    def forward(self, x: mg.Tensor, sublayer: Sublayer) -> mg.Tensor:
+        """x + dropout(sublayer(norm(x)))."""
+        return self._add(x, self.dropout(sublayer(self.norm(x))))
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an activation between them, the same for every position:
+
+        FFN(x) = activation(x W_1^T + b_1) W_2^T + b_2                          (Vaswani et al. 2017, equation 2)
+
+    d_model: size D of inputs and outputs; dim_feedforward: size F between; activation: a name in ACTIVATIONS.
+    As in the paper, and unlike in PyTorch, there is no dropout after the activation.
+    Taps: `pre` and `post` (B, T, F), before and after the activation.
+
+    >>> FeedForward(4, 16)(mg.randn(2, 5, 4)).shape
+    (2, 5, 4)
+    """  # fmt: skip
+
+    taps = ("pre", "post")
+
+    def __init__(self, d_model: int, dim_feedforward: int, activation: str = "relu", bias: bool = True) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, dim_feedforward, bias=bias)
+        self.activation = ACTIVATIONS[activation]()
+        self.linear2 = nn.Linear(dim_feedforward, d_model, bias=bias)
+
+    def forward(self, x: mg.Tensor) -> mg.Tensor:
+        """From (B, T, D) to (B, T, D)."""
+        pre = self.tap("pre", self.linear1(x))  # (B, T, F)
+        return self.linear2(self.tap("post", self.activation(pre)))  # (B, T, D)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward (the left half of the paper's figure 1).
+
+    Taps: the stream of residuals (B, S, D) where it enters, after the attention and where it leaves: `resid_pre`,
+    `resid_mid`, `resid_post`.
+    """
+
+    taps = ("resid_pre", "resid_mid", "resid_post")
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.self_attn = make_attention(config)
+        self.ffn = make_feed_forward(config)
+        self.add_norm1 = make_add_norm(config)
+        self.add_norm2 = make_add_norm(config)
+
+    def forward(self, x: mg.Tensor, mask: Any, positions: Positions) -> mg.Tensor:
+        """From (B, S, D) to (B, S, D); the mask broadcasts to (B, H, S, S)."""
+        x = self.tap("resid_pre", x)
+        x = self.add_norm1(x, lambda x: self.self_attn(x, x, x, mask, positions=positions))
+        x = self.tap("resid_mid", x)
+        return self.tap("resid_post", self.add_norm2(x, self.ffn))
+
+
+class LayerCache(NamedTuple):
+    """What one decoder layer keeps between the steps of decoding."""
+
+    self_attn: Growing
+    cross_attn: Fixed
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, attention to the encoder's output, feed-forward (the right half of the paper's figure 1).
+
+    Taps: the stream of residuals (B, T, D) where it enters, after each attention and where it leaves: `resid_pre`,
+    `resid_mid`, `resid_mid_cross`, `resid_post`.
+    """
+
+    taps = ("resid_pre", "resid_mid", "resid_mid_cross", "resid_post")
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.self_attn = make_attention(config)
+        self.cross_attn = make_attention(config)
+        self.ffn = make_feed_forward(config)
+        self.add_norm1 = make_add_norm(config)
+        self.add_norm2 = make_add_norm(config)
+        self.add_norm3 = make_add_norm(config)
+
+    def forward(
+        self,
+        x: mg.Tensor,
+        memory: mg.Tensor,
+        mask: Any,
+        memory_mask: Any,
+        positions: Positions,
+        offset: int = 0,
+        cache: LayerCache | None = None,
+    ) -> mg.Tensor:
+        """From x (B, T, D), which begins at position `offset`, and memory (B, S, D) to (B, T, D).
+
+        The masks broadcast to (B, H, T, offset + T) and (B, H, T, S).
+        """
+        past, source = cache or (None, None)
+        x = self.tap("resid_pre", x)
+        x = self.add_norm1(x, lambda x: self.self_attn(x, x, x, mask, positions=positions, offset=offset, cache=past))
+        x = self.tap("resid_mid", x)
+        x = self.add_norm2(x, lambda x: self.cross_attn(x, memory, memory, memory_mask, cache=source))
+        x = self.tap("resid_mid_cross", x)
+        return self.tap("resid_post", self.add_norm3(x, self.ffn))
+
+
+def make_attention(config: TransformerConfig) -> MultiHeadAttention:
+    """Make an attention as the configuration wants it."""
+    return MultiHeadAttention(
+        config.d_model,
+        config.nhead,
+        head_dim=config.head_dim,
+        dropout=config.dropout,
+        bias=config.bias,
+        share_qk=config.share_qk,
+        attention=config.attention,
+    )
+
+
+def make_feed_forward(config: TransformerConfig) -> FeedForward:
+    """Make a feed-forward network as the configuration wants it."""
+    return FeedForward(config.d_model, config.dim_feedforward, config.activation, config.bias)
+
+
+def make_add_norm(config: TransformerConfig) -> AddNorm:
+    """Make what goes around a sublayer, with the norm where the configuration wants it."""
+    return PreNorm(config) if config.norm_first else AddNorm(config)

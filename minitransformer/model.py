@@ -1,0 +1,201 @@
+"""The Transformer: an encoder reads the source, a decoder writes the target one token after the other."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import nn
+
+from .attention import Fixed, Growing
+from .config import TransformerConfig
+from .layers import NORMS, DecoderLayer, EncoderLayer, LayerCache
+from .masks import causal_mask, padding_mask
+from .positions import POSITIONS
+
+Array = np.ndarray
+
+
+class TokenEmbedding(nn.Embedding):
+    """A vector for every token, times sqrt(d_model)                              (Vaswani et al. 2017, section 3.4).
+
+    The table starts normal with variance 1/d_model: as the weight of the output layer it needs small numbers, as
+    embedding numbers near 1, and the factor sqrt(d_model) lets one table be both. The row of padding starts at 0 and,
+    as an embedding, gets no gradient. Tap: `embed`, the scaled vectors (B, T, D).
+    """
+
+    taps = ("embed",)
+
+    def __init__(self, vocab_size: int, config: TransformerConfig) -> None:
+        super().__init__(vocab_size, config.d_model, padding_idx=config.pad_id)
+        self.scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters."""
+        super().reset_parameters()  # normal with variance 1, padding 0
+        with mg.no_grad():
+            self.weight *= self.embedding_dim**-0.5
+
+    def forward(self, input: Any) -> mg.Tensor:
+        """From tokens (B, T) to vectors (B, T, D)."""
+        return self.tap("embed", super().forward(input) * self.scale)
+
+
+class Encoder(nn.Module):
+    """Positions, dropout, a stack of layers, and a final norm where the configuration wants one."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.positions = POSITIONS[config.positions](config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_encoder_layers))
+        self.norm = NORMS[config.norm](config) if config.ends_with_norm else nn.Identity()
+
+    def forward(self, x: mg.Tensor, mask: Any = None) -> mg.Tensor:
+        """From embedded tokens (B, S, D) to (B, S, D); the mask broadcasts to (B, H, S, S)."""
+        x = self.dropout(self.positions.embed(x, np.arange(x.shape[1])))
+        for layer in self.layers:
+            x = layer(x, mask, self.positions)
+        return self.norm(x)
+
+
+class DecoderCache:
+    """What a decoder has computed for the first `length` tokens of a batch of sentences."""
+
+    def __init__(self, num_layers: int) -> None:
+        self.length = 0
+        self.layers = [LayerCache(Growing(), Fixed()) for _ in range(num_layers)]
+
+
+class Decoder(nn.Module):
+    """Positions, dropout, a stack of layers that look at the encoder's output, and a final norm where wanted."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.positions = POSITIONS[config.positions](config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_decoder_layers))
+        self.norm = NORMS[config.norm](config) if config.ends_with_norm else nn.Identity()
+
+    def forward(
+        self,
+        x: mg.Tensor,
+        memory: mg.Tensor,
+        mask: Any = None,
+        memory_mask: Any = None,
+        cache: DecoderCache | None = None,
+    ) -> mg.Tensor:
+        """From embedded tokens x (B, T, D) and the encoder's output, memory (B, S, D), to (B, T, D).
+
+        With a cache, x are the tokens after those in the cache, which grows by them. The masks broadcast to
+        (B, H, T, cache.length + T) and (B, H, T, S).
+        """
+        offset = 0 if cache is None else cache.length
+        caches = [None] * len(self.layers) if cache is None else cache.layers
+        x = self.dropout(self.positions.embed(x, np.arange(offset, offset + x.shape[1])))
+        for layer, layer_cache in zip(self.layers, caches, strict=True):
+            x = layer(x, memory, mask, memory_mask, self.positions, offset, layer_cache)
+        if cache is not None:
+            cache.length += x.shape[1]
+        return self.norm(x)
+
+    def new_cache(self) -> DecoderCache:
+        """Make an empty cache, for one batch of sentences."""
+        return DecoderCache(len(self.layers))
+
+
+class Transformer(nn.Module):
+    """The model of Vaswani et al. 2017 (figure 1), and its variants, as `config` says.
+
+    Parameters start as the paper's code has it: weights of linear layers by Xavier's rule (queries, keys and values
+    each by their own), biases at 0, norms at 1 and 0, embeddings normal with variance 1/d_model.
+
+    With `tie_weights` the output layer has the embedding table of the target as its weight; if the vocabulary is
+    shared, that is the embedding table of the source as well. A tied table gets one gradient, the sum of all its uses.
+
+    Submodules: src_embed, tgt_embed, encoder, decoder, generator (the output layer). Tap: `logits` (B, T, V).
+
+    >>> model = Transformer(TransformerConfig(src_vocab_size=20, d_model=8, nhead=2, dim_feedforward=16))
+    >>> src, tgt = mg.tensor([[5, 6, 7, 2], [8, 2, 0, 0]]), mg.tensor([[1, 9, 4], [1, 5, 0]])
+    >>> model(src, tgt).shape
+    (2, 3, 20)
+    """
+
+    taps = ("logits",)
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        shared = config.tie_weights and config.tgt_vocab_size is None
+        self.src_embed = TokenEmbedding(config.src_vocab_size, config)
+        self.tgt_embed = self.src_embed if shared else TokenEmbedding(config.target_vocab_size, config)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.generator = nn.Linear(config.d_model, config.target_vocab_size, bias=config.bias)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if config.tie_weights:
+            self.generator.weight = self.tgt_embed.weight
+
+    def forward(self, src: Any, tgt: Any) -> mg.Tensor:
+        """From source and target tokens, integers (B, S) and (B, T), to logits (B, T, V).
+
+        The logits at t are for the token after tgt[:, t] and depend on tgt[:, : t + 1] only. Padding, wherever
+        it is, is not attended to.
+        """
+        return self.decode(tgt, self.encode(src), self.padding_mask(src))
+
+    def encode(self, src: Any) -> mg.Tensor:
+        """From source tokens (B, S) to the memory that the decoder looks at, (B, S, D)."""
+        src = tokens("src", src)
+        return self.encoder(self.src_embed(src), self.padding_mask(src))
+
+    def decode(
+        self, tgt: Any, memory: mg.Tensor, memory_mask: Any = None, cache: DecoderCache | None = None
+    ) -> mg.Tensor:
+        """From target tokens (B, T), memory (B, S, D) and its mask (B, 1, 1, S) to logits (B, T, V).
+
+        With a cache, which should hold what was computed for the first tokens of `tgt`, only the others are computed,
+        and the logits are for them.
+        """
+        tgt = tokens("tgt", tgt)
+        if len(tgt) != len(memory):
+            raise mg.ShapeError(
+                f"Transformer(): tgt has shape {tgt.shape}, the memory of src {memory.shape}; one target per source."
+            )
+        done = 0 if cache is None else cache.length
+        mask = causal_mask(tgt.shape[1] - done, offset=done) & self.padding_mask(tgt)  # (B, 1, T, done + T)
+        x = self.decoder(self.tgt_embed(tgt[:, done:]), memory, mask, memory_mask, cache)
+        return self.tap("logits", self.generator(x))  # (B, T, V)
+
+    def padding_mask(self, ids: Any) -> mg.Tensor:
+        """Where `ids` (B, S) are tokens and not padding: (B, 1, 1, S)."""
+        return padding_mask(ids, self.config.pad_id)
+
+    def num_parameters(self) -> dict[str, int]:
+        """Count the parameters of every part, tied ones where they occur first, and under "total" all of them.
+
+        >>> Transformer(TransformerConfig(src_vocab_size=37000, tie_weights=True)).num_parameters()["total"]
+        63119496
+        """
+        counts = {name: 0 for name, _ in self.named_children()}
+        for name, parameter in self.named_parameters():
+            counts[name.partition(".")[0]] += parameter.numel()
+        return counts | {"total": sum(counts.values())}
+
+
+def tokens(name: str, ids: Any) -> Array:
+    """`ids`, a tensor, array or nested list, as an array (B, T) of integers."""
+    array = ids.numpy() if isinstance(ids, mg.Tensor) else np.asarray(ids)
+    if array.ndim != 2 or array.dtype.kind not in "iu":
+        raise mg.ShapeError(
+            f"Transformer(): {name} has shape {array.shape}, dtype {array.dtype}; it must be integers, "
+            f"(batch, length). For one sentence try {name}[None]."
+        )
+    return array
