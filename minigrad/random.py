@@ -88,6 +88,8 @@ def set_state(state: dict[str, Any]) -> None:
     try:
         source = _Source(operator.index(state["seed"]))
         source.counter = operator.index(state["counter"])
+        if source.counter < 0:
+            raise ValueError("the counter is negative")
         source.generator.bit_generator.state = state["generator"]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(

@@ -309,9 +309,10 @@ class Tensor(Value):
     def masked_fill_(self, mask: Any, value: Any) -> Tensor: return self._write(self.masked_fill(mask, value))
     def scatter_(self, dim: int, index: Any, src: Any) -> Tensor:
         return self._write(ops.scatter(self, index, src, dim=dim))
-    def copy_(self, source: Any) -> Tensor: return self._write(self._alike(source))
-    def fill_(self, value: Any) -> Tensor: return self._write(self._alike(value))
-    def zero_(self) -> Tensor: return self._write(self._alike(0.0))
+    def copy_(self, source: Any) -> Tensor: return self._put(..., source)
+    def fill_(self, value: Any) -> Tensor: return self._put(..., value)
+    def zero_(self) -> Tensor: return self._put(..., 0)
+    def __setitem__(self, index: Any, value: Any) -> None: self._put(index, value)
     def __iadd__(self, other: Any) -> Tensor: return self.add_(other)
     def __isub__(self, other: Any) -> Tensor: return self.sub_(other)
     def __imul__(self, other: Any) -> Tensor: return self.mul_(other)
@@ -325,14 +326,9 @@ class Tensor(Value):
     def __ixor__(self, other: Any) -> Tensor: return self._write(ops.logical_xor(self, other))
     # fmt: on
 
-    def __setitem__(self, index: Any, value: Any) -> None:
+    def _put(self, index: Any, value: Any) -> Tensor:
         value = value if isinstance(value, Tensor) else Tensor(value, dtype=self.dtype)
-        self._write(ops.index_put(self, value, index=plain(index)))
-
-    def _alike(self, source: Any) -> Tensor:
-        """`source` in the shape and dtype of this tensor, in memory of its own."""
-        source = source if isinstance(source, Tensor) else Tensor(source, dtype=self.dtype)
-        return ops.clone(ops.expand(source.type(self.dtype), shape=self.shape))
+        return self._write(ops.index_put(self, value, index=plain(index)))
 
     def _before(self) -> Tensor:
         """This tensor for an op that may need its value, as it is before the write, in the backward pass."""

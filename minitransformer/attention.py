@@ -42,7 +42,7 @@ class ScaledDotProduct(nn.Module):
         dropout_p: float = 0.0,
         tap: Tap | None = None,
     ) -> mg.Tensor:
-        """From q (B, H, T, K), k and v (B, H, S, K), mask and bias that broadcast to (B, H, T, S), to z (B, H, T, K)."""
+        """From q (B, H, T, K), k and v (B, H, S, K), mask and bias broadcasting to (B, H, T, S), to z (B, H, T, K)."""
         attend = mg.ops.scaled_dot_product_attention if tap is None else partial(mg.ops.attention_definition, tap=tap)
         seed = mg.random.next_seed() if dropout_p > 0 else None
         return attend(q, k, v, mask, bias, scale=self.scale, dropout_p=dropout_p, seed=seed)
@@ -95,8 +95,8 @@ class MultiHeadAttention(nn.Module):
                                                                                (Vaswani et al. 2017, section 3.2.2)
 
     d_model: size of inputs and output; nhead: the number H of heads; head_dim: the size K of each head, d_model / nhead
-    unless given; dropout: on the attention weights; bias: whether the projections have one; share_qk: one projection for
-    queries and keys (a weakness, there to be measured); attention: the score module, a name in ATTENTIONS.
+    unless given; dropout: on the attention weights; bias: whether the projections have one; share_qk: one projection
+    for queries and keys (a weakness, there to be measured); attention: the score module, a name in ATTENTIONS.
     Raises ValueError if d_model is not a multiple of nhead and no head_dim is given.
 
     Taps: `q` (B, H, T, K), `k` and `v` (B, H, S, K) as projected; `scores`, `pattern` (B, H, T, S) before and after the

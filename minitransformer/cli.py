@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -74,15 +74,21 @@ def usage_errors() -> Iterator[None]:
 
 
 # ------------------------------------------------------------------------------------------------------------- options
-CheckpointPath = Annotated[Path, typer.Argument(help="The folder of a training run, or the checkpoint file in it.")]
+CheckpointPath = Annotated[
+    Path, typer.Argument(help="The folder of a training run, or the checkpoint file in it.", metavar="CHECKPOINT")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with.", show_default="all cores")]
 
 
 def show_version(wanted: bool) -> None:
     """Print the version and exit."""
-    if wanted:
+    if not wanted:
+        return
+    try:
         typer.echo(f"minitransformer {version('minitransformer')}")
-        raise typer.Exit
+    except PackageNotFoundError:
+        typer.echo("minitransformer, not installed but run from its source")
+    raise typer.Exit
 
 
 @app.callback()
@@ -99,19 +105,19 @@ def task_option(help: str, default: str, *names: str) -> Any:
     return typer.Option(*names, help=help, rich_help_panel="Task", show_default=default)
 
 
-def model_option(help: str, **settings: Any) -> Any:
+def model_option(help: str, *names: str, **settings: Any) -> Any:
     """Describe an option of the model."""
-    return typer.Option(help=help, rich_help_panel="Model", **settings)
+    return typer.Option(*names, help=help, rich_help_panel="Model", **settings)
 
 
-def training_option(help: str, **settings: Any) -> Any:
+def training_option(help: str, *names: str, **settings: Any) -> Any:
     """Describe an option of training."""
-    return typer.Option(help=help, rich_help_panel="Training", **settings)
+    return typer.Option(*names, help=help, rich_help_panel="Training", **settings)
 
 
-def folder_option(help: str, **settings: Any) -> Any:
+def folder_option(help: str, *names: str, **settings: Any) -> Any:
     """Describe an option that says what is written and where."""
-    return typer.Option(help=help, rich_help_panel="Folder", **settings)
+    return typer.Option(*names, help=help, rich_help_panel="Folder", **settings)
 
 
 TASK_OPTIONS = ("source", "target", "low", "high", "ordinals", "symbols", "min_length", "max_length", "train_size")
@@ -123,7 +129,7 @@ MAY_CHANGE = ("steps", "eval_every", "target_accuracy")  # none of them changes 
 @app.command()
 def train(
     context: typer.Context,
-    task: Annotated[str, typer.Argument(help=f"What to learn: {', '.join(TASKS)}.", show_default=False)],
+    task: Annotated[str, typer.Argument(help=f"What to learn: {', '.join(TASKS)}.", metavar="TASK")],
     source: Annotated[str | None, task_option("Language to translate from.", "en")] = None,
     target: Annotated[str | None, task_option("Language to translate into.", "fr")] = None,
     low: Annotated[int | None, task_option("The smallest number.", "0")] = None,
@@ -140,8 +146,10 @@ def train(
     layers: Annotated[int, model_option("Layers of the encoder, and of the decoder.", min=1)] = 2,
     dim_feedforward: Annotated[int, model_option("Width inside the feed-forward layers.", min=1)] = 256,
     dropout: Annotated[float, model_option("Share of values dropped in training.", min=0, max=0.99)] = 0.1,
-    norm_first: Annotated[bool, model_option("Normalise before each sublayer, not after.")] = False,
-    tie_weights: Annotated[bool, model_option("The output layer has the target's embedding as weight.")] = False,
+    norm_first: Annotated[bool, model_option("Normalise before each sublayer, not after.", "--norm-first")] = False,
+    tie_weights: Annotated[
+        bool, model_option("Let the output layer share the target's embedding.", "--tie-weights")
+    ] = False,
     steps: Annotated[int, training_option("Train for at most so many steps.", min=1)] = TrainConfig.steps,
     batch_size: Annotated[int, training_option("Sentence pairs in a batch.", min=1)] = TrainConfig.batch_size,
     warmup: Annotated[int, training_option("Steps in which the learning rate rises.", min=1)] = TrainConfig.warmup,
@@ -160,15 +168,16 @@ def train(
         Path | None,
         folder_option("Where to write everything.", show_default="runs/TASK-SOURCE-TARGET, or runs/TASK"),
     ] = None,
-    resume: Annotated[bool, folder_option("Go on from the checkpoint in the folder.")] = False,
-    overwrite: Annotated[bool, folder_option("Start anew over what is in the folder.")] = False,
+    resume: Annotated[bool, folder_option("Go on from the checkpoint in the folder.", "--resume")] = False,
+    overwrite: Annotated[bool, folder_option("Start anew over what is in the folder.", "--overwrite")] = False,
     save_every: Annotated[int, folder_option("Steps between two checkpoints.", min=1)] = 100,
     pictures: Annotated[bool, folder_option("Draw the loss curve and the attention maps.")] = True,
 ) -> None:
     """Train a model, and show what it does with sentences it has never seen.
 
-    Ctrl-C saves and stops; the same command with --resume goes on, and ends with the same bits as if it had never
-    stopped. Options that are left out with --resume are those of the checkpoint.
+    Ctrl-C saves and stops. The same command with --resume goes on, and ends with the same bits as if never stopped.
+
+    With --resume, options that are left out are those of the checkpoint.
     """
     chosen = {name: value for name, value in context.params.items() if is_given(context, name)}
     with errors_without_traceback():
@@ -210,8 +219,12 @@ def new_recipe(task: str, options: dict[str, Any], chosen: dict[str, Any]) -> Re
 def resumed_recipe(folder: Path, saved: Recipe, asked: Recipe, chosen: dict[str, Any]) -> Recipe:
     """The recipe of the checkpoint, with those of the chosen options that may change."""
     before, now = flat(saved), flat(asked)
-    names = ["task", *(name for name in chosen if name in now and name not in MAY_CHANGE)]
-    changed = [f"{name} is {before[name]} there, not {now[name]}" for name in names if before[name] != now[name]]
+    asked_for = {"TASK": "task"} | {f"--{name.replace('_', '-')}": name for name in chosen if name in now}
+    changed = [
+        f"{shown} is {before[name]} there, not {now[name]}"
+        for shown, name in asked_for.items()
+        if name not in MAY_CHANGE and before[name] != now[name]
+    ]
     if changed:
         fail(f"{folder} was trained with other options: {'; '.join(changed)}. Leave them out, or choose another --out.")
     may_change = {name: chosen[name] for name in MAY_CHANGE if name in chosen}
@@ -242,7 +255,9 @@ def tasks() -> None:
 @app.command()
 def translate(
     checkpoint: CheckpointPath,
-    texts: Annotated[list[str] | None, typer.Argument(help="What to translate.", show_default="standard input")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="What to translate.", metavar="TEXT", show_default="standard input")
+    ] = None,
     threads: Threads = None,
 ) -> None:
     """Translate each TEXT, or each line of the standard input, to one line."""

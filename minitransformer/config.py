@@ -29,8 +29,8 @@ class TransformerConfig:
     With PyTorch's names: d_model, the size of every vector between the layers; nhead, the heads of each attention;
     num_encoder_layers, num_decoder_layers; dim_feedforward, the size inside the feed-forward networks; dropout, on the
     attention weights, on the output of each sublayer and on the sum of embedding and position; activation, "relu" or
-    "gelu"; norm_first, the norm before each sublayer instead of after the addition; layer_norm_eps; bias, whether linear
-    layers and norms have one.
+    "gelu"; norm_first, the norm before each sublayer instead of after the addition; layer_norm_eps; bias, whether
+    linear layers and norms have one.
 
     And with ours:
 
@@ -96,10 +96,10 @@ class TransformerConfig:
             self._check(field, legal, f"one of {', '.join(map(repr, sorted(registry)))}")
         self._check("dropout", is_number(self.dropout) and 0 <= self.dropout < 1, "at least 0 and below 1")
         self._check("layer_norm_eps", is_number(self.layer_norm_eps) and self.layer_norm_eps > 0, "positive")
-        if self.head_dim is None:
-            self._check("nhead", self.d_model % self.nhead == 0, f"a divisor of d_model = {self.d_model}")
         if self.positions == "sinusoidal":
             self._check("d_model", self.d_model % 2 == 0, "even, for sinusoidal positions")
+        if self.head_dim is None:
+            self._check("nhead", self.d_model % self.nhead == 0, f"a divisor of d_model = {self.d_model}, or give head_dim")
         tokens = min(self.src_vocab_size, self.target_vocab_size)
         ids = (self.pad_id, self.bos_id, self.eos_id)
         for field, value in zip(("pad_id", "bos_id", "eos_id"), ids, strict=True):

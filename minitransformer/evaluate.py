@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 import minigrad as mg
-from minigrad.nn import functional as F
 
 from .batching import Batches, encode_pairs, pad
 from .decoding import evaluating, greedy
@@ -62,7 +61,7 @@ class Translator:
         with evaluating(self.model):
             for batch in batches.in_order():
                 logits = self.model(batch.src, batch.tgt_in)  # (B, T, V)
-                loss += F.cross_entropy(logits, batch.tgt_out, ignore_index=PAD, reduction="sum").item()
+                loss += mg.ops.cross_entropy(logits, batch.tgt_out, ignore_index=PAD, reduction="sum").item()
                 best = logits.numpy().argmax(axis=-1)  # (B, T)
                 right += int(np.sum((best == batch.tgt_out) & (batch.tgt_out != PAD)))
                 tokens += batch.tokens

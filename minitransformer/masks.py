@@ -1,7 +1,7 @@
 """Who may attend to whom.
 
-A mask is a boolean tensor, **True = may attend**, that broadcasts to the scores (B, H, T, S): B batch, H heads, T queries,
-S keys. It is the same everywhere in this package, and masks are combined with `&`.
+A mask is a boolean tensor, **True = may attend**, that broadcasts to the scores (B, H, T, S): B batch, H heads, T
+queries, S keys. It is the same everywhere in this package, and masks are combined with `&`.
 
 PyTorch has two conventions, and they are opposites of each other:
 
@@ -11,8 +11,8 @@ PyTorch has two conventions, and they are opposites of each other:
 | `nn.MultiheadAttention`, `nn.Transformer...` (attn_mask=, tgt_mask=) | **blocked**, shape (T, S) | `~mask`      |
 | the same (key_padding_mask=, src_key_padding_mask=)              | **ignore** this key, (B, S)   | `ids == pad` |
 
-A mask chooses; it is not a number that is added to the scores. In a row where no key is legal, adding -1e9 gives a uniform
-pattern in float32 and the unmasked one in float64; here such a row gives output 0 and gradient 0.
+A mask chooses; it is not a number that is added to the scores. In a row where no key is legal, adding -1e9 gives a
+uniform pattern in float32 and the unmasked one in float64; here such a row gives output 0 and gradient 0.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def padding_mask(ids: Any, pad_id: int) -> mg.Tensor:
 
 
 def causal_mask(T: int, S: int | None = None, offset: int = 0) -> mg.Tensor:
-    """Let every query attend to the keys up to its own position and to none of the future: mask[t, s] = s <= t + offset.
+    """Let every query attend to itself and the keys before it, not to the future: mask[t, s] = s <= t + offset.
 
     T: number of queries; S: number of keys, by default T + offset; offset: position of the first query, above 0 when
     the keys of earlier tokens are in a cache. Returns (1, 1, T, S), boolean.

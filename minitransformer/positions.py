@@ -8,8 +8,8 @@ A scheme plugs in at three places, and each of them does nothing unless the sche
 | `rotate(q, k, q_pos, k_pos)`     | in every self-attention           | turn queries and keys by their position |
 | `bias(q, q_pos, k_pos)`          | in every self-attention           | add a number to every score             |
 
-`pos`, `q_pos` (T,) and `k_pos` (S,) are arrays of integers. They are arguments, not 0, 1, 2, ..., because in decoding with
-a cache the first query does not stand at position 0.
+`pos`, `q_pos` (T,) and `k_pos` (S,) are arrays of integers. They are arguments, not 0, 1, 2, ..., because in decoding
+with a cache the first query does not stand at position 0.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import optim
-from minigrad.nn import functional as F
 
 from .batching import Batch, Batches, encode_pairs
 from .evaluate import Translator
@@ -122,7 +121,7 @@ class Trainer:
         model.train()
         self.optimizer.zero_grad()
         logits = model(batch.src, batch.tgt_in)  # (B, T, V)
-        loss = F.cross_entropy(logits, batch.tgt_out, ignore_index=PAD, label_smoothing=config.label_smoothing)
+        loss = mg.ops.cross_entropy(logits, batch.tgt_out, ignore_index=PAD, label_smoothing=config.label_smoothing)
         loss.backward()
         norm = mg.nn.utils.clip_grad_norm_(model.parameters(), config.max_norm)
         record = {

@@ -12,26 +12,21 @@ from tests import oracle
 FAN_OUT, FAN_IN = 300, 200
 
 
-def spread(distribution, std):
-    """(largest absolute value, standard deviation) that a sample may have."""
-    return (math.sqrt(3) * std if distribution == "uniform" else 6 * std), std
-
-
 CASES = {
-    "xavier": (lambda kind: getattr(init, f"xavier_{kind}_"), {}, math.sqrt(2 / 500)),
-    "xavier, gain": (lambda kind: getattr(init, f"xavier_{kind}_"), {"gain": 3.0}, 3 * math.sqrt(2 / 500)),
-    "kaiming": (lambda kind: getattr(init, f"kaiming_{kind}_"), {}, math.sqrt(2 / FAN_IN)),
-    "kaiming, slope": (lambda kind: getattr(init, f"kaiming_{kind}_"), {"a": math.sqrt(5)}, math.sqrt(1 / 3 / FAN_IN)),
-    "kaiming, out": (lambda kind: getattr(init, f"kaiming_{kind}_"), {"mode": "fan_out"}, math.sqrt(2 / FAN_OUT)),
-    "kaiming, tanh": (lambda kind: getattr(init, f"kaiming_{kind}_"), {"nonlinearity": "tanh"}, 5 / 3 / math.sqrt(FAN_IN)),
-}  # fmt: skip
+    "xavier": ("xavier", {}, math.sqrt(2 / (FAN_IN + FAN_OUT))),
+    "xavier, gain": ("xavier", {"gain": 3.0}, 3 * math.sqrt(2 / (FAN_IN + FAN_OUT))),
+    "kaiming": ("kaiming", {}, math.sqrt(2 / FAN_IN)),
+    "kaiming, slope": ("kaiming", {"a": math.sqrt(5)}, math.sqrt(1 / 3 / FAN_IN)),
+    "kaiming, out": ("kaiming", {"mode": "fan_out"}, math.sqrt(2 / FAN_OUT)),
+    "kaiming, tanh": ("kaiming", {"nonlinearity": "tanh"}, 5 / 3 / math.sqrt(FAN_IN)),
+}
 
 
 @pytest.mark.parametrize("kind", ["uniform", "normal"])
-@pytest.mark.parametrize(("function", "settings", "std"), CASES.values(), ids=CASES)
-def test_spread_is_that_of_the_paper(function, settings, std, kind, rng):
-    values = function(kind)(Parameter(mg.zeros(FAN_OUT, FAN_IN)), **settings).data
-    limit, std = spread(kind, std)
+@pytest.mark.parametrize(("family", "settings", "std"), CASES.values(), ids=CASES)
+def test_spread_is_that_of_the_paper(family, settings, std, kind, rng):
+    values = getattr(init, f"{family}_{kind}_")(Parameter(mg.zeros(FAN_OUT, FAN_IN)), **settings).data
+    limit = math.sqrt(3) * std if kind == "uniform" else 6 * std
     assert values.dtype == np.float32
     assert np.abs(values).max() <= limit * (1 + 1e-6)
     assert values.mean() == pytest.approx(0, abs=std / 50)

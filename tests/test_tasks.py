@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from num2words import CONVERTER_CLASSES, num2words
 
-from minitransformer.tasks import TASKS, Numbers, Sort, make_task, numbers, task_from_dict
+from minitransformer.tasks import TASKS, Copy, Numbers, Sort, make_task, numbers, task_from_dict
 from minitransformer.tasks.base import in_turn, shuffled
 from minitransformer.vocab import Vocab
 
@@ -108,7 +108,7 @@ def test_the_target_of_a_sequence(name):
 )
 def test_sequences_are_in_one_split_only(symbols, shortest, more, longer, size, seed):
     options = {"symbols": symbols, "min_length": shortest, "max_length": shortest + more, "longer": longer}
-    task = make_task("copy", **options, train_size=size, valid_size=20, random_size=20, longer_size=20, seed=seed)
+    task = Copy(**options, train_size=size, valid_size=20, random_size=20, longer_size=20, seed=seed)
     try:
         splits = task.splits
     except ValueError:
@@ -186,11 +186,17 @@ def test_illegal_options_of_sequences(options, message):
 
 
 # ------------------------------------------------------------------------------------------------------------ numbers
+def make_numbers(**options) -> Numbers:
+    task = make_task("numbers", **options)
+    assert isinstance(task, Numbers)
+    return task
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("low", "high"), [(0, 99), (0, 999), (0, 999_999), (37, 5_000), (10**9, 10**12)])
 @pytest.mark.parametrize(("source", "target"), [("en", "fr"), ("de", "ja"), ("ru", "ru"), ("az", "en")])
 def test_numbers_and_texts_are_in_one_split_only(source, target, low, high, seed):
-    task = make_task("numbers", source=source, target=target, low=low, high=high, seed=seed, **SMALL)
+    task = make_numbers(source=source, target=target, low=low, high=high, seed=seed, **SMALL)
     assert list(task.splits) == list(task.numbers) == ["train", "valid", "random", "range"]
     assert_disjoint(task.numbers)
     assert_disjoint(side(task.splits, 0))
@@ -203,7 +209,7 @@ def test_numbers_and_texts_are_in_one_split_only(source, target, low, high, seed
 
 
 def test_numbers_of_defaults_have_the_sizes_asked_for():
-    task = make_task("numbers")
+    task = make_numbers()
     assert {split: len(pairs) for split, pairs in task.splits.items()} == {
         "train": 30_000,
         "valid": 500,
@@ -227,7 +233,7 @@ def test_numbers_of_defaults_have_the_sizes_asked_for():
 
 @pytest.mark.parametrize("language", ["en", "fr", "de", "ru", "bn", "it"])
 def test_no_word_of_the_tests_is_new(language):
-    task = make_task("numbers", target=language, **{**SMALL, "train_size": 3000})
+    task = make_numbers(target=language, **{**SMALL, "train_size": 3000})
     known = Vocab.build([target for _, target in task.splits["train"]])
     assert [
         word for split in ("valid", "random", "range") for _, text in task.splits[split] for word in known.unknown(text)
@@ -237,7 +243,7 @@ def test_no_word_of_the_tests_is_new(language):
 @pytest.mark.parametrize(("source", "target"), [("en", "fr"), ("ru", "ar"), ("th", "ja")])
 @pytest.mark.parametrize("ordinals", [False, True])
 def test_the_texts_are_those_of_num2words(source, target, ordinals):
-    task = make_task("numbers", source=source, target=target, ordinals=ordinals, **SMALL)
+    task = make_numbers(source=source, target=target, ordinals=ordinals, **SMALL)
     for split, members in task.numbers.items():
         for n, pair in zip(members, task.splits[split], strict=True):
             written = [num2words(n, lang=code, ordinal=ordinals) for code in (source, target)]
@@ -268,7 +274,7 @@ def test_numbers_that_are_written_alike_stay_together(monkeypatch):
         return {"en": lambda n: f"word {n // 3}", "fr": lambda n: f"mot {n % 1000 // 2} {n // 1000}"}[code]
 
     monkeypatch.setattr(numbers, "writer", alike)
-    task = make_task("numbers", high=9_999, **SMALL)
+    task = make_numbers(high=9_999, **SMALL)
     assert_disjoint(task.numbers)
     assert_disjoint(side(task.splits, 0))
     assert_disjoint(side(task.splits, 1))
@@ -279,20 +285,20 @@ def test_numbers_that_are_written_alike_stay_together(monkeypatch):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_number_that_is_always_in_training_takes_no_place_in_a_test(seed):
-    task = make_task("numbers", high=99, range_size=9, seed=seed)
+    task = make_numbers(high=99, range_size=9, seed=seed)
     assert set(task.block) & set(task.always) == {50}
     assert len(task.splits["range"]) == 9 == len(task.block) - 1
 
 
 def test_a_training_text_is_never_given_away():
     """Belarusian writes the ordinals of 70 and 80 alike: both are always in training, and stay there."""
-    task = make_task("numbers", source="be", ordinals=True, high=999, **SMALL)
+    task = make_numbers(source="be", ordinals=True, high=999, **SMALL)
     assert {70, 80} <= set(task.numbers["train"])
 
 
 def test_tests_are_the_same_for_every_size_of_training_and_differ_by_seed():
     small, large, other = (
-        make_task("numbers", **{**SMALL, "train_size": size}, seed=seed).numbers
+        make_numbers(**{**SMALL, "train_size": size}, seed=seed).numbers
         for size, seed in ((200, 0), (900, 0), (200, 1))
     )
     for split in ("valid", "random", "range"):
@@ -303,7 +309,7 @@ def test_tests_are_the_same_for_every_size_of_training_and_differ_by_seed():
 
 
 def test_a_source_can_be_its_own_target():
-    splits = make_task("numbers", source="ar", target="ar", **SMALL).splits
+    splits = make_numbers(source="ar", target="ar", **SMALL).splits
     assert all(source == target for pairs in splits.values() for source, target in pairs)
 
 
@@ -327,10 +333,10 @@ def test_typed_numbers_are_put_into_form():
 
 
 def test_names_of_languages_for_people():
-    task = make_task("numbers", source="de", target="pt_BR", ordinals=True)
+    task = make_numbers(source="de", target="pt_BR", ordinals=True)
     assert (task.source_label, task.target_label) == ("German (de)", "Brazilian Portuguese (pt_BR)")
     assert task.slug == "numbers-de-pt_BR-ordinals"
-    assert make_task("numbers").slug == "numbers-en-fr"
+    assert make_numbers().slug == "numbers-en-fr"
 
 
 def test_every_language_has_a_name():
@@ -353,13 +359,13 @@ def test_every_language_has_a_name():
 def test_unknown_languages_are_errors_that_suggest_one(code, meant):
     message = rf"numbers: target is '{code}', which num2words does not have\. {meant}There are: am, ar, .*, vi\."
     with pytest.raises(ValueError, match=message):
-        make_task("numbers", target=code)
+        make_numbers(target=code)
 
 
 @pytest.mark.parametrize(("low", "high"), [(5, 5), (9, 3), (-1, 10)])
 def test_illegal_intervals(low, high):
     with pytest.raises(ValueError, match=rf"numbers: low is {low} and high is {high}\. Choose 0 <= low < high\."):
-        make_task("numbers", low=low, high=high)
+        make_numbers(low=low, high=high)
 
 
 @pytest.mark.parametrize("high", [1, 9, 25])
@@ -367,7 +373,7 @@ def test_too_short_intervals(high):
     with pytest.raises(
         ValueError, match=r"nothing is left for the split '\w+'\. Widen the interval from low to high\."
     ):
-        make_task("numbers", high=high).splits  # noqa: B018
+        make_numbers(high=high).splits  # noqa: B018
 
 
 @pytest.mark.parametrize(
@@ -384,4 +390,4 @@ def test_too_short_intervals(high):
 )
 def test_gaps_of_num2words_are_errors_that_name_the_language(options, message):
     with pytest.raises(ValueError, match=message):
-        make_task("numbers", **options, **SMALL).splits  # noqa: B018
+        make_numbers(**options, **SMALL).splits  # noqa: B018

@@ -1,0 +1,565 @@
+"""Optimisers against their formulas and against torch; groups, states, schedules, clipping."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import nn, optim
+from minigrad.nn import Parameter
+from minigrad.optim import SGD, Adam, AdamW, Optimizer, clip_grad_norm_
+from minigrad.optim.lr_scheduler import LambdaLR, LRScheduler
+from tests import oracle
+
+STEPS = 40
+SHAPES = [(3, 4), (5,), ()]
+
+
+# The formulas, once more: p and g in float64, s a dict that lives as long as the parameter.
+def sgd(p, g, s, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
+    g = g + weight_decay * p
+    if momentum:
+        s["v"] = momentum * s["v"] + (1 - dampening) * g if "v" in s else g
+        g = g + momentum * s["v"] if nesterov else s["v"]
+    return p - lr * g
+
+
+def adam(p, g, s, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    g = g + weight_decay * p
+    s["t"] = s.get("t", 0) + 1
+    s["m"] = betas[0] * s.get("m", 0) + (1 - betas[0]) * g
+    s["v"] = betas[1] * s.get("v", 0) + (1 - betas[1]) * g**2
+    m, v = s["m"] / (1 - betas[0] ** s["t"]), s["v"] / (1 - betas[1] ** s["t"])
+    return p - lr * m / (np.sqrt(v) + eps)
+
+
+def adamw(p, g, s, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2):
+    return adam(p * (1 - lr * weight_decay), g, s, lr, betas, eps)
+
+
+CASES = {
+    "SGD": (SGD, sgd, {"lr": 0.1}),
+    "SGD, default": (SGD, sgd, {}),
+    "SGD, decay": (SGD, sgd, {"lr": 0.1, "weight_decay": 0.2}),
+    "SGD, momentum": (SGD, sgd, {"lr": 0.05, "momentum": 0.9}),
+    "SGD, dampening": (SGD, sgd, {"lr": 0.05, "momentum": 0.9, "dampening": 0.5, "weight_decay": 0.1}),
+    "SGD, Nesterov": (SGD, sgd, {"lr": 0.05, "momentum": 0.8, "nesterov": True, "weight_decay": 0.1}),
+    "Adam": (Adam, adam, {}),
+    "Adam, paper": (Adam, adam, {"lr": 0.02, "betas": (0.9, 0.98), "eps": 1e-9}),
+    "Adam, decay": (Adam, adam, {"lr": 0.02, "weight_decay": 0.3, "eps": 1e-2}),
+    "AdamW": (AdamW, adamw, {"lr": 0.02}),
+    "AdamW, decay": (AdamW, adamw, {"lr": 0.02, "betas": (0.8, 0.9), "weight_decay": 0.3}),
+}
+
+
+class Problem:
+    """Parameters, and a gradient for each of them at each step; some are absent."""
+
+    def __init__(self, rng):
+        self.start = [rng.standard_normal(shape) for shape in SHAPES]
+        self.gradients = [
+            [rng.standard_normal(shape) * 10.0**-i for i, shape in enumerate(SHAPES)] for _ in range(STEPS)
+        ]
+        for t in (0, 7, 8):
+            self.gradients[t][1] = None
+
+    def parameters(self, dtype=np.float64):
+        return [Parameter(mg.tensor(p, dtype=dtype)) for p in self.start]
+
+    def run(self, optimizer, parameters, steps=range(STEPS)):
+        for t in steps:
+            for p, g in zip(parameters, self.gradients[t], strict=True):
+                p.grad = None if g is None else mg.tensor(g, dtype=p.dtype)
+            optimizer.step()
+        return [p.detach().numpy() for p in parameters]
+
+    def expected(self, formula, settings):
+        values, states = list(self.start), [{} for _ in SHAPES]
+        for gradients in self.gradients:
+            for i, g in enumerate(gradients):
+                if g is not None:
+                    values[i] = formula(values[i], g, states[i], **settings)
+        return values
+
+    def torch(self, make, torch):
+        parameters = [torch.nn.Parameter(torch.tensor(p)) for p in self.start]
+        optimizer = make(parameters)
+        for gradients in self.gradients:
+            for p, g in zip(parameters, gradients, strict=True):
+                p.grad = None if g is None else torch.tensor(g)
+            optimizer.step()
+        return [p.detach().numpy() for p in parameters]
+
+
+@pytest.fixture
+def problem(rng):
+    return Problem(rng)
+
+
+def assert_all_close(results, expected, rtol, atol):
+    for result, value in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result, value, rtol=rtol, atol=atol)
+
+
+def steps_of(optimizer, count, rng):
+    """Train one parameter a little, so that the optimiser has a state."""
+    (p,) = optimizer.param_groups[0]["params"]
+    for _ in range(count):
+        p.grad = mg.tensor(rng.standard_normal(p.shape), dtype=p.dtype)
+        optimizer.step()
+    return p.detach().numpy().copy()
+
+
+# -------------------------------------------------------------------------------------------------------- the formulas
+@pytest.mark.parametrize(("kind", "formula", "settings"), CASES.values(), ids=CASES)
+def test_formula(kind, formula, settings, problem):
+    parameters = problem.parameters()
+    results = problem.run(kind(parameters, **settings), parameters)
+    assert_all_close(results, problem.expected(formula, settings), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("kind", "formula", "settings"), CASES.values(), ids=CASES)
+def test_formula_in_float32(kind, formula, settings, problem):
+    parameters = problem.parameters(np.float32)
+    optimizer = kind(parameters, **settings)
+    results = problem.run(optimizer, parameters)
+    assert_all_close(results, problem.expected(formula, settings), rtol=2e-4, atol=2e-5)
+    arrays = [a for state in optimizer.state.values() for a in state.values() if isinstance(a, np.ndarray)]
+    assert {a.dtype for a in [*arrays, *results]} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(("kind", "formula", "settings"), CASES.values(), ids=CASES)
+def test_same_as_torch(kind, formula, settings, problem):
+    torch = oracle.torch()
+    parameters = problem.parameters()
+    results = problem.run(kind(parameters, **settings), parameters)
+    theirs = problem.torch(lambda ps: getattr(torch.optim, kind.__name__)(ps, **settings), torch)
+    assert_all_close(results, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_state_of_float64_parameters_is_float64(problem):
+    parameters = problem.parameters()
+    optimizer = Adam(parameters)
+    problem.run(optimizer, parameters)
+    assert {v.dtype for s in optimizer.state.values() for v in (s["exp_avg"], s["exp_avg_sq"])} == {
+        np.dtype(np.float64)
+    }
+    assert [s["step"] for s in optimizer.state.values()] == [STEPS, STEPS, STEPS - 3]
+
+
+def test_parameter_without_a_gradient_is_left_alone(rng):
+    p, q = Parameter(mg.ones(2)), Parameter(mg.ones(2))
+    p.grad = mg.ones(2)
+    AdamW([p, q], weight_decay=0.5).step()
+    assert q.tolist() == [1, 1]
+    assert p.tolist() != [1, 1]
+
+
+def test_step_without_any_gradient_does_nothing():
+    optimizer = Adam([Parameter(mg.ones(2))])
+    assert optimizer.step() is None
+    assert optimizer.state == {}
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
+def test_gradient_and_memory_of_the_parameter_are_kept(kind, rng):
+    p = Parameter(mg.ones(3))
+    memory, p.grad = p.data, mg.tensor([1.0, 2.0, 3.0])
+    kind([p], weight_decay=0.1).step()
+    assert p.data is memory
+    assert p.grad.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam])
+def test_step_between_forward_and_backward_is_seen(kind, rng):
+    p = Parameter(mg.tensor(rng.standard_normal(3)))
+    y = p * p
+    p.grad = mg.ones_like(p)
+    kind([p]).step()
+    with pytest.raises(mg.GradError, match="modified in place"):
+        y.backward(rng.standard_normal(3))
+
+
+def test_parameters_with_a_strange_layout(rng):
+    base = rng.standard_normal((4, 6))
+    p, q = Parameter(base.copy().T[::2]), Parameter(base.T[::2].copy())
+    for _ in range(3):
+        p.grad, q.grad = (mg.tensor(np.sin(x.data)) for x in (p, q))
+        for parameter in (p, q):
+            Adam([parameter], lr=0.1).step()
+    np.testing.assert_allclose(p.data, q.data, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam])
+def test_infinite_gradients_make_no_warnings(kind):
+    p = Parameter(mg.ones(3))
+    p.grad = mg.tensor([math.inf, math.nan, 1e30])
+    kind([p], lr=1e30, weight_decay=1e30).step()
+    assert not np.isfinite(p.data).all()
+
+
+def test_training_finds_the_minimum(rng):
+    a, b = rng.standard_normal((20, 3)), rng.standard_normal(20)
+    x = Parameter(mg.zeros(3).double())
+    optimizer = Adam([x], lr=0.05)
+    for _ in range(800):
+        optimizer.zero_grad()
+        (((mg.tensor(a) @ x) - mg.tensor(b)) ** 2).mean().backward()
+        optimizer.step()
+    np.testing.assert_allclose(x.data, np.linalg.lstsq(a, b)[0], atol=1e-4)
+
+
+# -------------------------------------------------------------------------------------------------------------- groups
+def test_groups_have_their_own_settings(problem):
+    settings = [{"lr": 0.1, "weight_decay": 0.0}, {"lr": 0.1, "weight_decay": 0.4}, {"lr": 0.3, "weight_decay": 0.2}]
+    parameters = problem.parameters()
+    groups = [{"params": [p], **s} for p, s in zip(parameters, settings, strict=True)]
+    del groups[1]["lr"]
+    groups[2]["params"] = parameters[2]  # a single one need not be in a list
+    results = problem.run(AdamW(iter(groups), lr=0.1), parameters)
+    expected = [problem.expected(adamw, s)[i] for i, s in enumerate(settings)]
+    assert_all_close(results, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_groups_can_be_added(problem):
+    first, *others = parameters = problem.parameters()
+    optimizer = SGD([first], lr=0.1)
+    optimizer.add_param_group({"params": iter(others), "weight_decay": 0.5, "note": "mine"})
+    results = problem.run(optimizer, parameters)
+    expected = problem.expected(sgd, {"lr": 0.1})[:1] + problem.expected(sgd, {"lr": 0.1, "weight_decay": 0.5})[1:]
+    assert_all_close(results, expected, rtol=1e-12, atol=1e-14)
+    assert optimizer.param_groups[1]["note"] == "mine"
+
+
+def test_closure_computes_the_loss_with_gradients():
+    p = Parameter(mg.tensor([3.0]))
+    optimizer = SGD([p], lr=0.5)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (p * p).sum()
+        loss.backward()
+        return loss
+
+    with mg.no_grad():
+        assert optimizer.step(closure).item() == 9
+    assert p.tolist() == [0]
+
+
+def test_zero_grad_forgets_or_fills_with_zeros():
+    p, q = Parameter(mg.ones(2)), Parameter(mg.ones(2))
+    p.grad = mg.ones(2)
+    memory, optimizer = p.grad.data, SGD([p, q])
+    optimizer.zero_grad(set_to_none=False)
+    assert p.grad.data is memory
+    assert p.grad.tolist() == [0, 0]
+    assert q.grad is None
+    optimizer.zero_grad()
+    assert p.grad is None
+
+
+def test_own_optimizer_needs_only_update(rng):
+    class Sign(Optimizer):
+        def __init__(self, params, lr):
+            super().__init__(params, {"lr": lr})
+
+        def update(self, p, g, state, group):
+            p -= group["lr"] * np.sign(g)
+
+    p = Parameter(mg.zeros(2))
+    p.grad = mg.tensor([5.0, -0.1])
+    Sign([p], lr=0.5).step()
+    assert p.tolist() == [-0.5, 0.5]
+
+
+def test_subclass_without_init_works_with_a_schedule():
+    class Dummy(Optimizer):
+        def __init__(self):
+            self.param_groups = [{"lr": 2.0}]
+
+        def step(self, closure=None):
+            return "stepped"
+
+        def zero_grad(self, set_to_none=True):
+            pass
+
+    optimizer = Dummy()
+    schedule = LambdaLR(optimizer, lambda n: 10 + n)
+    assert optimizer.step() == "stepped"
+    schedule.step()
+    assert optimizer.param_groups[0]["lr"] == 22
+
+
+def test_printed_optimizer():
+    optimizer = SGD([{"params": [Parameter(mg.ones(1))], "lr": 0.5}])
+    assert repr(optimizer).startswith("SGD (\n  1 parameters: {'lr': 0.5, 'momentum': 0.0,")
+
+
+# ---------------------------------------------------------------------------------------------------------- the states
+@pytest.mark.parametrize(("kind", "formula", "settings"), CASES.values(), ids=CASES)
+def test_continued_from_json_is_the_same_to_the_bit(kind, formula, settings, problem):
+    parameters = problem.parameters(np.float32)
+    uninterrupted = problem.run(kind(parameters, **settings), parameters)
+
+    parameters = problem.parameters(np.float32)
+    optimizer = kind(parameters, **settings)
+    problem.run(optimizer, parameters, range(17))
+    as_lists = json.dumps(optimizer.state_dict(), default=lambda array: array.tolist())
+    parameters = [Parameter(p.detach().clone()) for p in parameters]
+    successor = kind(parameters, lr=99.0)
+    successor.load_state_dict(json.loads(as_lists))
+    for result, value in zip(problem.run(successor, parameters, range(17, STEPS)), uninterrupted, strict=True):
+        np.testing.assert_array_equal(result, value)
+
+
+def test_state_dict_has_the_form_of_torch(problem):
+    torch = oracle.torch()
+    parameters = problem.parameters()
+    optimizer = Adam([{"params": parameters[:1]}, {"params": parameters[1:], "lr": 0.5}])
+    problem.run(optimizer, parameters)
+    theirs = [torch.nn.Parameter(torch.tensor(p)) for p in problem.start]
+    reference = torch.optim.Adam([{"params": theirs[:1]}, {"params": theirs[1:], "lr": 0.5}])
+    for p in theirs:
+        p.grad = torch.ones_like(p)
+    reference.step()
+    ours, expected = optimizer.state_dict(), reference.state_dict()
+    assert ours.keys() == expected.keys()
+    assert ours["state"].keys() == expected["state"].keys()
+    assert ours["state"][0].keys() == expected["state"][0].keys()
+    for group, other in zip(ours["param_groups"], expected["param_groups"], strict=True):
+        assert group == {key: other[key] for key in group}
+
+
+def test_loaded_state_is_a_copy_in_the_dtype_of_the_parameter(rng):
+    first = Adam([Parameter(mg.zeros(3).double())])
+    steps_of(first, 2, rng)
+    second = Adam([Parameter(mg.zeros(3))])
+    second.load_state_dict(first.state_dict())
+    (mine,) = second.state.values()
+    (theirs,) = first.state.values()
+    assert mine["exp_avg"].dtype == np.float32
+    np.testing.assert_allclose(mine["exp_avg"], theirs["exp_avg"], rtol=1e-6)
+    assert mine["step"] == 2
+    before = theirs["exp_avg"].copy()
+    steps_of(second, 1, rng)
+    np.testing.assert_array_equal(theirs["exp_avg"], before)
+
+
+def test_state_of_other_groups_is_an_error_and_changes_nothing(rng):
+    first = Adam([Parameter(mg.zeros(3)), Parameter(mg.zeros(3))])
+    second = Adam([Parameter(mg.zeros(3))])
+    with pytest.raises(ValueError, match=r"Adam.load_state_dict\(\): the state has groups of \[2\] parameters, this"):
+        second.load_state_dict(first.state_dict())
+    third = Adam([Parameter(mg.zeros(4))], lr=0.5)
+    steps_of(third, 1, rng)
+    before = third.state_dict()
+    steps_of(second, 1, rng)
+    with pytest.raises(ValueError, match=r"exp_avg has shape \(3,\), its parameter \(4,\)"):
+        third.load_state_dict(second.state_dict())
+    assert third.state_dict()["param_groups"] == before["param_groups"]
+    np.testing.assert_array_equal(third.state_dict()["state"][0]["exp_avg"], before["state"][0]["exp_avg"])
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+def test_no_parameters():
+    with pytest.raises(ValueError, match=r"SGD\(\): the list of parameters is empty"):
+        SGD([])
+
+
+def test_one_tensor_is_not_a_list():
+    with pytest.raises(TypeError, match=r"Adam\(\): params is a Parameter; give a list"):
+        Adam(Parameter(mg.zeros(1)))
+
+
+def test_set_has_no_order():
+    with pytest.raises(TypeError, match="params is a set, whose order changes"):
+        Adam([{"params": {Parameter(mg.zeros(1))}}])
+
+
+def test_something_else_than_a_tensor():
+    with pytest.raises(TypeError, match=r"SGD\(\): a ndarray cannot be optimised"):
+        SGD([np.zeros(3)])
+
+
+def test_result_of_an_operation():
+    with pytest.raises(ValueError, match=r"a tensor of shape \(3,\) is the result of an operation; only leaves"):
+        SGD([Parameter(mg.zeros(3)) * 2])
+
+
+def test_parameter_given_twice():
+    p = Parameter(mg.zeros(3))
+    with pytest.raises(ValueError, match=r"a parameter of shape \(3,\) is given twice"):
+        SGD([p, p])
+    with pytest.raises(ValueError, match="is given twice"):
+        SGD([{"params": [p]}, {"params": [p]}])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda ps: SGD(ps, lr=-1), r"SGD\(\): lr = -1; it must be at least 0"),
+        (lambda ps: SGD(ps, lr=math.nan), r"SGD\(\): lr = nan"),
+        (lambda ps: SGD(ps, momentum=-0.5), r"SGD\(\): momentum = -0.5"),
+        (lambda ps: SGD(ps, nesterov=True), r"SGD\(\): nesterov needs momentum > 0 and dampening = 0"),
+        (lambda ps: SGD(ps, momentum=0.9, dampening=0.1, nesterov=True), "nesterov needs"),
+        (lambda ps: Adam(ps, betas=(1.0, 0.9)), r"Adam\(\): beta1 = 1.0; it must be in \[0.0, 1\)"),
+        (lambda ps: Adam(ps, betas=(0.9, -1)), r"Adam\(\): beta2 = -1"),
+        (lambda ps: Adam(ps, eps=-1e-8), r"Adam\(\): eps = -1e-08"),
+        (lambda ps: AdamW(ps, weight_decay=-1), r"AdamW\(\): weight_decay = -1"),
+    ],
+)
+def test_settings_out_of_range(make, message):
+    with pytest.raises(ValueError, match=message):
+        make([Parameter(mg.zeros(1))])
+
+
+def test_optimizer_without_a_formula():
+    optimizer = Optimizer([Parameter(mg.zeros(1))], {})
+    optimizer.param_groups[0]["params"][0].grad = mg.ones(1)
+    with pytest.raises(NotImplementedError, match=r"Optimizer has no update\(\)"):
+        optimizer.step()
+
+
+# ----------------------------------------------------------------------------------------------------------- schedules
+def rates(m, factors, steps=5):
+    """The learning rates that the steps of the optimiser see, by one of the two libraries."""
+    groups = [{"params": [m.nn.Parameter(m.zeros(1))], "lr": lr} for lr in (1.0, 0.25)]
+    optimizer = m.optim.SGD(groups)
+    schedule = m.optim.lr_scheduler.LambdaLR(optimizer, factors)
+    seen = []
+    for _ in range(steps):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        assert schedule.get_last_lr() == seen[-1]
+        optimizer.step()
+        schedule.step()
+    return seen, schedule.last_epoch, schedule.base_lrs
+
+
+def test_first_step_has_the_rate_of_0():
+    seen, last_epoch, base_lrs = rates(mg, lambda n: 1 / (n + 1))
+    assert seen == [[1 / n, 0.25 / n] for n in range(1, 6)]
+    assert (last_epoch, base_lrs) == (5, [1.0, 0.25])
+
+
+@pytest.mark.parametrize("factors", [lambda n: min((n + 1) ** -0.5, (n + 1) / 3), [lambda n: n, lambda n: 2.0**-n]])
+def test_counting_is_that_of_torch(factors):
+    assert rates(mg, factors) == rates(oracle.torch(), factors)
+
+
+@pytest.mark.parametrize("optimizer_first", [True, False])
+def test_schedule_continues_from_json(optimizer_first, rng):
+    def make():
+        optimizer = SGD([Parameter(mg.zeros(3))], lr=0.5)
+        return optimizer, LambdaLR(optimizer, lambda n: 1 / (n + 1))
+
+    optimizer, schedule = make()
+    steps_of(optimizer, 1, rng)
+    for _ in range(3):
+        schedule.step()
+    of_optimizer, of_schedule = json.loads(json.dumps([optimizer.state_dict(), schedule.state_dict()]))
+    successor, continued = make()
+    if optimizer_first:
+        successor.load_state_dict(of_optimizer)
+    continued.load_state_dict(of_schedule)
+    if not optimizer_first:
+        successor.load_state_dict(of_optimizer)
+    assert successor.param_groups[0]["lr"] == 0.5 / 4
+    continued.step()
+    schedule.step()
+    assert successor.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"] == 0.5 / 5
+    assert continued.state_dict() == schedule.state_dict()
+
+
+def test_schedule_may_start_late():
+    optimizer = SGD([{"params": [Parameter(mg.zeros(1))], "initial_lr": 8.0}], lr=1.0)
+    LambdaLR(optimizer, lambda n: n, last_epoch=4)
+    assert optimizer.param_groups[0]["lr"] == 40
+    with pytest.raises(KeyError, match="initial_lr"):
+        LambdaLR(SGD([Parameter(mg.zeros(1))]), lambda n: n, last_epoch=4)
+
+
+def test_one_function_for_each_group():
+    with pytest.raises(ValueError, match=r"LambdaLR\(\): 2 functions for 1 groups"):
+        LambdaLR(SGD([Parameter(mg.zeros(1))]), [abs, abs])
+
+
+def test_schedule_without_a_rule():
+    with pytest.raises(NotImplementedError, match=r"LRScheduler has no get_lr\(\)"):
+        LRScheduler(SGD([Parameter(mg.zeros(1))]))
+
+
+# ------------------------------------------------------------------------------------------------------------ clipping
+def with_gradients(arrays):
+    parameters = [Parameter(mg.tensor(np.zeros_like(a))) for a in arrays]
+    for p, a in zip(parameters, arrays, strict=True):
+        p.grad = mg.tensor(a)
+    return [*parameters, Parameter(mg.zeros(2))]  # one has none
+
+
+@pytest.mark.parametrize("norm_type", [2.0, 1.0, 3, math.inf])
+@pytest.mark.parametrize("max_norm", [0.5, 100.0])
+def test_clipping_is_that_of_torch(max_norm, norm_type, rng):
+    torch = oracle.torch()
+    arrays = [rng.standard_normal((3, 4)), rng.standard_normal(5), rng.standard_normal(())]
+    ours = with_gradients(arrays)
+    theirs = [torch.nn.Parameter(torch.zeros(a.shape, dtype=torch.float64)) for a in arrays]
+    for p, a in zip(theirs, arrays, strict=True):
+        p.grad = torch.tensor(a)
+    norm = clip_grad_norm_(ours, max_norm, norm_type)
+    expected = torch.nn.utils.clip_grad_norm_(theirs, max_norm, norm_type)
+    assert norm.shape == ()
+    assert norm.dtype == np.float64
+    assert norm.item() == pytest.approx(expected.item(), rel=1e-12)
+    for p, q in zip(ours[:-1], theirs, strict=True):
+        np.testing.assert_allclose(p.grad.numpy(), q.grad.numpy(), rtol=1e-12)
+
+
+def test_clipping_shortens_and_keeps_the_direction(rng):
+    arrays = [rng.standard_normal((3, 4)).astype(np.float32), rng.standard_normal(5).astype(np.float32)]
+    flat = np.concatenate([a.ravel() for a in arrays])
+    parameters = with_gradients(arrays)
+    memory = parameters[0].grad.data
+    norm = nn.utils.clip_grad_norm_(iter(parameters), max_norm=0.1)
+    clipped = np.concatenate([p.grad.numpy().ravel() for p in parameters[:-1]])
+    assert norm.item() == pytest.approx(np.linalg.norm(flat), rel=1e-6)
+    assert np.linalg.norm(clipped) == pytest.approx(0.1, rel=1e-4)
+    np.testing.assert_allclose(clipped / np.linalg.norm(clipped), flat / np.linalg.norm(flat), rtol=1e-5)
+    assert parameters[0].grad.data is memory
+    assert memory.dtype == np.float32
+
+
+def test_short_gradients_are_left_to_the_bit(rng):
+    a = rng.standard_normal(5)
+    p = with_gradients([a])[0]
+    clip_grad_norm_(p, 100.0)
+    np.testing.assert_array_equal(p.grad.numpy(), a)
+
+
+def test_no_gradients_have_the_norm_0():
+    assert clip_grad_norm_([Parameter(mg.zeros(2))], 1.0).item() == 0
+    assert clip_grad_norm_([], 1.0, math.inf).item() == 0
+
+
+def test_squares_do_not_overflow():
+    parameters = with_gradients([np.full(4, 1e30, np.float32)])
+    assert clip_grad_norm_(parameters, 1.0).item() == pytest.approx(2e30)
+    np.testing.assert_allclose(parameters[0].grad.numpy(), 0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+def test_infinite_norm_is_an_error_if_asked_for(bad):
+    parameters = with_gradients([np.array([1.0, bad]), np.array([2.0])])
+    with pytest.raises(mg.GradError, match=f"the norm of the gradients is {bad}"):
+        clip_grad_norm_(parameters, 1.0, error_if_nonfinite=True)
+    assert parameters[1].grad.tolist() == [2]
+    norm = clip_grad_norm_(parameters, 1.0)
+    assert not math.isfinite(norm.item())
+    assert not np.isfinite(parameters[0].grad.numpy()).all()
+
+
+def test_names_are_where_torch_has_them():
+    assert optim.Adam is Adam
+    assert optim.lr_scheduler.LambdaLR is LambdaLR
+    assert nn.utils.clip_grad_norm_ is clip_grad_norm_
