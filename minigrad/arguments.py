@@ -41,3 +41,8 @@ def flattened(x: Array, start: int, end: int) -> tuple[int, ...]:
         return (1,)
     start, end = start % x.ndim, end % x.ndim
     return (*x.shape[:start], int(np.prod(x.shape[start : end + 1])), *x.shape[end + 1 :])
+
+
+def no_number(x: Any) -> bool:
+    """Whether nothing is equal to `x`: a comparison with None is False, not an array of False."""
+    return x is None or isinstance(x, str)

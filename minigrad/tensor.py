@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import ops
-from .arguments import as_array, flattened, plain, sizes
+from .arguments import as_array, flattened, no_number, plain, sizes
 from .core import Array, DTypeError, GradError, ShapeError, Value, backward, leaf, state, writes
 
 Dim = int | tuple[int, ...] | None
@@ -147,7 +147,8 @@ class Tensor(Value):
         text = np.array2string(self.data, separator=", ", prefix="tensor(")
         dtype = "" if self.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self.dtype}"
         grad = "" if self.node is None else ", requires_grad=True" if self.is_leaf else f", op={self.grad_fn.op.name}"
-        return f"tensor({text}{dtype}{grad})"
+        size = f", size={self.shape}" if self.data.size == 0 and self.ndim != 1 else ""
+        return f"tensor({text}{size}{dtype}{grad})"
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if self.ndim == 0 else format(str(self), spec)
@@ -217,8 +218,8 @@ class Tensor(Value):
     def __ror__(self, other: Any) -> Tensor: return ops.logical_or(other, self)
     def __xor__(self, other: Any) -> Tensor: return ops.logical_xor(self, other)
     def __rxor__(self, other: Any) -> Tensor: return ops.logical_xor(other, self)
-    def __eq__(self, other: object) -> Any: return False if _no_number(other) else ops.eq(self, other)
-    def __ne__(self, other: object) -> Any: return True if _no_number(other) else ops.ne(self, other)
+    def __eq__(self, other: object) -> Any: return False if no_number(other) else ops.eq(self, other)
+    def __ne__(self, other: object) -> Any: return True if no_number(other) else ops.ne(self, other)
     def __lt__(self, other: Any) -> Tensor: return ops.lt(self, other)
     def __le__(self, other: Any) -> Tensor: return ops.le(self, other)
     def __gt__(self, other: Any) -> Tensor: return ops.gt(self, other)
@@ -355,8 +356,3 @@ class Tensor(Value):
             if before is not None and self.node is not None:  # retain_grad() means the value as it is now
                 before.holder, self.node.holder = None, before.holder
         return self
-
-
-def _no_number(x: object) -> bool:
-    """What no tensor is equal to, as opposed to what its elements can be compared with."""
-    return x is None or isinstance(x, str)

@@ -397,9 +397,9 @@ class _Check:
     def check_raw_products(self, arrays: list[Any]) -> None:
         """The engine converts what a product returns; but a product that needs it has computed at the wrong width."""
         arrays = [*arrays, *[None] * (self.op.arity - len(arrays))]
-        value, products = self.op.forward(*arrays, **self.settings)
-        g = np.ones_like(value)
         with np.errstate(all="ignore"):
+            value, products = self.op.forward(*arrays, **self.settings)
+            g = np.ones_like(value)
             gradients = products(g) if callable(products) else [product and product(g) for product in products]
         gradients = gradients if isinstance(gradients, tuple | list) else [gradients]
         for i, (x, gradient) in enumerate(zip(arrays, gradients, strict=True)):

@@ -38,6 +38,7 @@ app = typer.Typer(
 
 OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
 CHUNK = 128  # lines of standard input that are translated together
+WIDTH = 120  # of tables that are not printed to a terminal
 
 
 def main() -> None:
@@ -47,21 +48,25 @@ def main() -> None:
 
 def fail(message: str, code: int = ERROR) -> NoReturn:
     """Say what is wrong and what to do about it, and exit."""
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(message if code == INTERRUPTED else f"error: {message}", err=True)
     raise typer.Exit(code)
 
 
 @contextmanager
-def errors_without_traceback() -> Iterator[None]:
-    """Turn what can go wrong in a sound program into a message and an exit code."""
+def errors_without_traceback(remedy: str = "Give the folder of a run that can be read.") -> Iterator[None]:
+    """Turn what can go wrong in a sound program into a message and an exit code; `remedy` is for trouble with files."""
     try:
         yield
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
     except (CheckpointError, TrainingError) as error:
         fail(str(error))
+    except UnicodeDecodeError as error:
+        fail(f"the input is not text in {error.encoding}. Convert it to UTF-8.")
+    except BrokenPipeError:  # whoever reads our output has had enough, and needs no message
+        raise
     except OSError as error:
-        fail(f"{error.filename or 'output'}: {error.strerror or error}. Free some space, or choose another folder.")
+        fail(f"{error.filename or 'output'}: {error.strerror or error}. {remedy}")
 
 
 @contextmanager
@@ -180,7 +185,7 @@ def train(
     With --resume, options that are left out are those of the checkpoint.
     """
     chosen = {name: value for name, value in context.params.items() if is_given(context, name)}
-    with errors_without_traceback():
+    with errors_without_traceback("Free some space, or choose another folder with --out."):
         if resume and overwrite:
             fail("--resume and --overwrite exclude each other.", USAGE)
         with usage_errors():
@@ -192,7 +197,8 @@ def train(
         elif (folder / CHECKPOINT).exists() and not overwrite:
             fail(f"{folder} holds a checkpoint. Go on from it with --resume, or start anew with --overwrite.")
         use(threads)
-        session = Session(Console(highlight=False), folder, recipe)
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+        session = Session(console, folder, recipe)
         with usage_errors(), session.watch.phase("data"):
             splits = recipe.task.splits
         trainer = session.prepare(splits, checkpoint)
@@ -289,7 +295,9 @@ def evaluate(
         saved = open_checkpoint(checkpoint)
         use(threads)
         translator = saved.translator()
-        scores = {name: translator.evaluate(pairs)[0] for name, pairs in held_out_sets(saved.recipe.task).items()}
+        with Console(stderr=True).status("evaluating"):
+            held_out = held_out_sets(saved.recipe.task)
+            scores = {name: translator.evaluate(pairs)[0] for name, pairs in held_out.items()}
         if as_json:
             typer.echo(json.dumps({"splits": {name: asdict(score) for name, score in scores.items()}}))
         else:

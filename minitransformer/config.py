@@ -99,7 +99,9 @@ class TransformerConfig:
         if self.positions == "sinusoidal":
             self._check("d_model", self.d_model % 2 == 0, "even, for sinusoidal positions")
         if self.head_dim is None:
-            self._check("nhead", self.d_model % self.nhead == 0, f"a divisor of d_model = {self.d_model}, or give head_dim")
+            self._check(
+                "nhead", self.d_model % self.nhead == 0, f"a divisor of d_model = {self.d_model}, or give head_dim"
+            )
         tokens = min(self.src_vocab_size, self.target_vocab_size)
         ids = (self.pad_id, self.bos_id, self.eos_id)
         for field, value in zip(("pad_id", "bos_id", "eos_id"), ids, strict=True):

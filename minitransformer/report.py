@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#777777"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: small, searchable, and the viewer's fonts know every script
     "font.size": 9,
     "axes.edgecolor": GREY,
@@ -36,8 +36,6 @@ SMOOTHING = 50  # steps over which the loss of single batches is averaged
 def loss_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw loss, held-out accuracy and learning rate over the steps of a `Trainer.history`.
 
-    The loss of a batch in training is label-smoothed and with dropout, hence higher than the held-out loss.
-
     >>> record = {"step": 1, "loss": 4.1, "learning_rate": 1e-4, "gradient_norm": 2.0}
     >>> len(loss_figure([record]).axes)
     3
@@ -55,7 +53,12 @@ def loss_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
         loss, accuracy, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 2, 1.2])
 
         loss.plot(steps, losses, color=BLUE, alpha=0.25, linewidth=0.6)
-        loss.plot(steps, running_mean(losses, SMOOTHING), color=BLUE, label=f"training, mean of {SMOOTHING} steps")
+        loss.plot(
+            steps,
+            running_mean(losses, SMOOTHING),
+            color=BLUE,
+            label=f"training, with dropout and smoothed labels, mean of {SMOOTHING} steps",
+        )
         loss.plot(at, [valid["loss"] for _, valid in evaluations], "o-", ms=4, color=ORANGE, label="held out")
         loss.set(title="loss per target token (nats)", ylim=(0, None))
         loss.legend()
@@ -105,15 +108,14 @@ def attention_figure(patterns: Mapping[str, np.ndarray], source: Sequence[str], 
     with mpl.rc_context({**STYLE, "axes.grid": False, "axes.titlesize": 8}):
         figure = Figure(figsize=(max(width, 5), height), layout="constrained")
         grid = figure.subplots(len(patterns), heads, squeeze=False, sharex=True, sharey=True)
-        image = None
         for row, (name, pattern) in zip(grid, patterns.items(), strict=True):
             for head, (axes, weights) in enumerate(zip(row, pattern, strict=True)):
-                image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+                axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="equal")
                 axes.set_title(f"{name}, head {head}")
         for axes in grid.flat:
             label_tokens(axes, source, target)
         figure.suptitle("cross-attention: which source token (across) each written token (down) attends to", size=9)
-        figure.colorbar(image, ax=grid, shrink=0.6, aspect=30, label="attention weight")
+        figure.colorbar(grid[0, 0].images[0], ax=grid, shrink=0.6, aspect=30, label="attention weight")
     return figure
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from rich.box import HORIZONTALS
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -180,7 +181,7 @@ def sentence(scores: Scores) -> str:
 
 def translations_table(title: str, rows: Sequence[tuple[str, str, str, str]]) -> Table:
     """Make a table of (set, source, expected, the model's)."""
-    table = Table(title=title, title_justify="left", title_style="bold", show_lines=True)
+    table = Table(title=title, title_justify="left", title_style="bold", show_lines=True, box=HORIZONTALS)
     for header in ("set", "source", "expected", "the model's", ""):
         table.add_column(header, overflow="fold")
     for name, source, expected, ours in rows:

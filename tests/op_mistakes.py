@@ -46,6 +46,10 @@ ELEMENTWISE = [
     wrong("where", "the condition is not boolean; compare first", A, A, A, error=DTypeError),
     wrong("masked_fill", "the arguments have shapes (2, 3) and (2, 2)", A, M[:, :2], value=0.0),
     wrong("masked_fill", "the mask is not boolean; compare first", A, A, value=0.0, error=DTypeError),
+    *(
+        wrong(op, "a whole number is divided by 0", I, I, error=ZeroDivisionError)
+        for op in ("floor_divide", "remainder")
+    ),
     wrong("sub", "a and b are boolean; use a ^ b", M, M, error=DTypeError),
     wrong("neg", "a is boolean; use ~a", M, error=DTypeError),
     wrong("clamp", "give min, max or both", A, error=ValueError),

@@ -28,7 +28,7 @@ def inputs(rng, *shapes):
 def by_loops(module, query, key, value, mask):
     """Section 3.2.2 of the paper, one query of one head at a time. Returns outputs and patterns."""
     H, K = module.nhead, module.head_dim
-    (B, T, D), S = query.shape, key.shape[1]
+    (B, T), S = query.shape[:2], key.shape[1]
 
     def projected(projection, x, h):
         weight, bias = (p.detach().numpy().reshape(H, K, -1)[h] for p in (projection.weight, projection.bias))
@@ -230,7 +230,9 @@ def test_with_a_fixed_cache_the_source_is_projected_once(rng):
 
 
 def test_heads_that_do_not_fit_are_an_error():
-    with pytest.raises(ValueError, match=r"MultiHeadAttention\(\): nhead is 4; it must divide d_model = 6, unless head_dim"):
+    with pytest.raises(
+        ValueError, match=r"MultiHeadAttention\(\): nhead is 4; it must divide d_model = 6, unless head_dim"
+    ):
         MultiHeadAttention(6, 4)
 
 

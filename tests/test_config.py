@@ -83,8 +83,13 @@ def test_it_cannot_be_changed_and_takes_keywords_only():
 
 @pytest.mark.parametrize(
     ("changes", "ends_with_norm"),
-    [({}, False), ({"norm_first": True}, True), ({"final_norm": True}, True), ({"norm_first": True, "final_norm": False}, False)],
-)  # fmt: skip
+    [
+        ({}, False),
+        ({"norm_first": True}, True),
+        ({"final_norm": True}, True),
+        ({"norm_first": True, "final_norm": False}, False),
+    ],
+)
 def test_final_norm_follows_norm_first_unless_it_is_given(changes, ends_with_norm):
     model = Transformer(small_config(**changes))
     names = {name for name, _ in model.named_parameters()}

@@ -37,5 +37,7 @@ def test_masks_are_combined_with_and():
 
 
 def test_padding_mask_wants_a_batch():
-    with pytest.raises(mg.ShapeError, match=r"padding_mask\(\): ids has shape \(3,\); it must be \(B, S\)\. Add a batch"):
+    with pytest.raises(
+        mg.ShapeError, match=r"padding_mask\(\): ids has shape \(3,\); it must be \(B, S\)\. Add a batch"
+    ):
         padding_mask(np.array([1, 2, 0]), 0)

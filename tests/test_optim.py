@@ -1,4 +1,4 @@
-"""Optimisers against their formulas and against torch; groups, states, schedules, clipping."""
+"""Optimisers against their formulas and against torch; groups, states, errors."""
 
 import json
 import math
@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import nn, optim
 from minigrad.nn import Parameter
-from minigrad.optim import SGD, Adam, AdamW, Optimizer, clip_grad_norm_
-from minigrad.optim.lr_scheduler import LambdaLR, LRScheduler
+from minigrad.optim import SGD, Adam, AdamW, Optimizer
+from minigrad.optim.lr_scheduler import LambdaLR
 from tests import oracle
 
 STEPS = 40
@@ -163,11 +162,13 @@ def test_step_without_any_gradient_does_nothing():
     assert optimizer.state == {}
 
 
-@pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
-def test_gradient_and_memory_of_the_parameter_are_kept(kind, rng):
+@pytest.mark.parametrize("kind", [SGD, lambda ps: SGD(ps, momentum=0.9), lambda ps: Adam(ps, weight_decay=0.1), AdamW])
+def test_gradient_and_memory_of_the_parameter_are_kept(kind):
     p = Parameter(mg.ones(3))
     memory, p.grad = p.data, mg.tensor([1.0, 2.0, 3.0])
-    kind([p], weight_decay=0.1).step()
+    optimizer = kind([p])
+    optimizer.step()
+    optimizer.step()
     assert p.data is memory
     assert p.grad.tolist() == [1, 2, 3]
 
@@ -420,146 +421,3 @@ def test_optimizer_without_a_formula():
     optimizer.param_groups[0]["params"][0].grad = mg.ones(1)
     with pytest.raises(NotImplementedError, match=r"Optimizer has no update\(\)"):
         optimizer.step()
-
-
-# ----------------------------------------------------------------------------------------------------------- schedules
-def rates(m, factors, steps=5):
-    """The learning rates that the steps of the optimiser see, by one of the two libraries."""
-    groups = [{"params": [m.nn.Parameter(m.zeros(1))], "lr": lr} for lr in (1.0, 0.25)]
-    optimizer = m.optim.SGD(groups)
-    schedule = m.optim.lr_scheduler.LambdaLR(optimizer, factors)
-    seen = []
-    for _ in range(steps):
-        seen.append([group["lr"] for group in optimizer.param_groups])
-        assert schedule.get_last_lr() == seen[-1]
-        optimizer.step()
-        schedule.step()
-    return seen, schedule.last_epoch, schedule.base_lrs
-
-
-def test_first_step_has_the_rate_of_0():
-    seen, last_epoch, base_lrs = rates(mg, lambda n: 1 / (n + 1))
-    assert seen == [[1 / n, 0.25 / n] for n in range(1, 6)]
-    assert (last_epoch, base_lrs) == (5, [1.0, 0.25])
-
-
-@pytest.mark.parametrize("factors", [lambda n: min((n + 1) ** -0.5, (n + 1) / 3), [lambda n: n, lambda n: 2.0**-n]])
-def test_counting_is_that_of_torch(factors):
-    assert rates(mg, factors) == rates(oracle.torch(), factors)
-
-
-@pytest.mark.parametrize("optimizer_first", [True, False])
-def test_schedule_continues_from_json(optimizer_first, rng):
-    def make():
-        optimizer = SGD([Parameter(mg.zeros(3))], lr=0.5)
-        return optimizer, LambdaLR(optimizer, lambda n: 1 / (n + 1))
-
-    optimizer, schedule = make()
-    steps_of(optimizer, 1, rng)
-    for _ in range(3):
-        schedule.step()
-    of_optimizer, of_schedule = json.loads(json.dumps([optimizer.state_dict(), schedule.state_dict()]))
-    successor, continued = make()
-    if optimizer_first:
-        successor.load_state_dict(of_optimizer)
-    continued.load_state_dict(of_schedule)
-    if not optimizer_first:
-        successor.load_state_dict(of_optimizer)
-    assert successor.param_groups[0]["lr"] == 0.5 / 4
-    continued.step()
-    schedule.step()
-    assert successor.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"] == 0.5 / 5
-    assert continued.state_dict() == schedule.state_dict()
-
-
-def test_schedule_may_start_late():
-    optimizer = SGD([{"params": [Parameter(mg.zeros(1))], "initial_lr": 8.0}], lr=1.0)
-    LambdaLR(optimizer, lambda n: n, last_epoch=4)
-    assert optimizer.param_groups[0]["lr"] == 40
-    with pytest.raises(KeyError, match="initial_lr"):
-        LambdaLR(SGD([Parameter(mg.zeros(1))]), lambda n: n, last_epoch=4)
-
-
-def test_one_function_for_each_group():
-    with pytest.raises(ValueError, match=r"LambdaLR\(\): 2 functions for 1 groups"):
-        LambdaLR(SGD([Parameter(mg.zeros(1))]), [abs, abs])
-
-
-def test_schedule_without_a_rule():
-    with pytest.raises(NotImplementedError, match=r"LRScheduler has no get_lr\(\)"):
-        LRScheduler(SGD([Parameter(mg.zeros(1))]))
-
-
-# ------------------------------------------------------------------------------------------------------------ clipping
-def with_gradients(arrays):
-    parameters = [Parameter(mg.tensor(np.zeros_like(a))) for a in arrays]
-    for p, a in zip(parameters, arrays, strict=True):
-        p.grad = mg.tensor(a)
-    return [*parameters, Parameter(mg.zeros(2))]  # one has none
-
-
-@pytest.mark.parametrize("norm_type", [2.0, 1.0, 3, math.inf])
-@pytest.mark.parametrize("max_norm", [0.5, 100.0])
-def test_clipping_is_that_of_torch(max_norm, norm_type, rng):
-    torch = oracle.torch()
-    arrays = [rng.standard_normal((3, 4)), rng.standard_normal(5), rng.standard_normal(())]
-    ours = with_gradients(arrays)
-    theirs = [torch.nn.Parameter(torch.zeros(a.shape, dtype=torch.float64)) for a in arrays]
-    for p, a in zip(theirs, arrays, strict=True):
-        p.grad = torch.tensor(a)
-    norm = clip_grad_norm_(ours, max_norm, norm_type)
-    expected = torch.nn.utils.clip_grad_norm_(theirs, max_norm, norm_type)
-    assert norm.shape == ()
-    assert norm.dtype == np.float64
-    assert norm.item() == pytest.approx(expected.item(), rel=1e-12)
-    for p, q in zip(ours[:-1], theirs, strict=True):
-        np.testing.assert_allclose(p.grad.numpy(), q.grad.numpy(), rtol=1e-12)
-
-
-def test_clipping_shortens_and_keeps_the_direction(rng):
-    arrays = [rng.standard_normal((3, 4)).astype(np.float32), rng.standard_normal(5).astype(np.float32)]
-    flat = np.concatenate([a.ravel() for a in arrays])
-    parameters = with_gradients(arrays)
-    memory = parameters[0].grad.data
-    norm = nn.utils.clip_grad_norm_(iter(parameters), max_norm=0.1)
-    clipped = np.concatenate([p.grad.numpy().ravel() for p in parameters[:-1]])
-    assert norm.item() == pytest.approx(np.linalg.norm(flat), rel=1e-6)
-    assert np.linalg.norm(clipped) == pytest.approx(0.1, rel=1e-4)
-    np.testing.assert_allclose(clipped / np.linalg.norm(clipped), flat / np.linalg.norm(flat), rtol=1e-5)
-    assert parameters[0].grad.data is memory
-    assert memory.dtype == np.float32
-
-
-def test_short_gradients_are_left_to_the_bit(rng):
-    a = rng.standard_normal(5)
-    p = with_gradients([a])[0]
-    clip_grad_norm_(p, 100.0)
-    np.testing.assert_array_equal(p.grad.numpy(), a)
-
-
-def test_no_gradients_have_the_norm_0():
-    assert clip_grad_norm_([Parameter(mg.zeros(2))], 1.0).item() == 0
-    assert clip_grad_norm_([], 1.0, math.inf).item() == 0
-
-
-def test_squares_do_not_overflow():
-    parameters = with_gradients([np.full(4, 1e30, np.float32)])
-    assert clip_grad_norm_(parameters, 1.0).item() == pytest.approx(2e30)
-    np.testing.assert_allclose(parameters[0].grad.numpy(), 0.5, rtol=1e-6)
-
-
-@pytest.mark.parametrize("bad", [math.inf, math.nan])
-def test_infinite_norm_is_an_error_if_asked_for(bad):
-    parameters = with_gradients([np.array([1.0, bad]), np.array([2.0])])
-    with pytest.raises(mg.GradError, match=f"the norm of the gradients is {bad}"):
-        clip_grad_norm_(parameters, 1.0, error_if_nonfinite=True)
-    assert parameters[1].grad.tolist() == [2]
-    norm = clip_grad_norm_(parameters, 1.0)
-    assert not math.isfinite(norm.item())
-    assert not np.isfinite(parameters[0].grad.numpy()).all()
-
-
-def test_names_are_where_torch_has_them():
-    assert optim.Adam is Adam
-    assert optim.lr_scheduler.LambdaLR is LambdaLR
-    assert nn.utils.clip_grad_norm_ is clip_grad_norm_

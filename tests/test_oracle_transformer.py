@@ -1,5 +1,8 @@
 """With the same weights, our Transformer is PyTorch's: outputs, every tap that both have, and every gradient."""
 
+import dataclasses
+import inspect
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import nn
-from minitransformer import MultiHeadAttention, Transformer, causal_mask
+from minitransformer import MultiHeadAttention, Transformer, TransformerConfig, causal_mask
 from tests import oracle
 from tests.models import sentences, small_model
 
@@ -76,7 +79,12 @@ def test_equals_nn_transformer_in_any_configuration(lengths, nhead, head_dim, la
     mg.manual_seed(seed)
     rng = np.random.default_rng(seed)
     source, target = (list(side) for side in zip(*lengths, strict=True))
-    sizes = {"nhead": nhead, "d_model": nhead * head_dim, "num_encoder_layers": layers[0], "num_decoder_layers": layers[1]}
+    sizes = {
+        "nhead": nhead,
+        "d_model": nhead * head_dim,
+        "num_encoder_layers": layers[0],
+        "num_decoder_layers": layers[1],
+    }
     model = small_model(**changes | sizes)
     vocab_size = model.config.target_vocab_size
     compare(model, sentences(rng, source), sentences(rng, target, vocab_size, bos=True), rng)
@@ -111,6 +119,15 @@ def test_attention_equals_nn_multihead_attention(bias, rng):
     for mine, their in zip((q, k, v), their_inputs, strict=True):
         np.testing.assert_allclose(mine.grad.numpy(), their.grad, rtol=1e-9, atol=1e-12)
     assert oracle.first_difference(oracle.our_gradients(ours), oracle.gradients(theirs, ours), scale=1e-4) == ""
+
+
+def test_names_and_defaults_are_those_of_nn_transformer():
+    parameters = inspect.signature(oracle.torch().nn.Transformer).parameters
+    ours = {field.name: field.default for field in dataclasses.fields(TransformerConfig)}
+    theirs = {name: p.default for name, p in parameters.items() if name in ours}
+    theirs["activation"] = theirs["activation"].__name__
+    assert len(theirs) == 10
+    assert {name: ours[name] for name in theirs} == theirs
 
 
 def test_the_first_wrong_layer_is_named(rng):

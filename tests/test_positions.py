@@ -83,7 +83,9 @@ def test_learned_starts_with_variance_1_over_d_model(rng):
 def test_learned_has_no_position_beyond_its_table():
     scheme = Learned(max_len=4, d_model=2)
     assert scheme.encoding(np.arange(4)).shape == (4, 2)
-    with pytest.raises(IndexError, match=r"Learned\(\): the text has 5 tokens, the table 4 positions\. Use shorter texts"):
+    with pytest.raises(
+        IndexError, match=r"Learned\(\): the text has 5 tokens, the table 4 positions\. Use shorter texts"
+    ):
         scheme.encoding(np.arange(5))
 
 

@@ -1,5 +1,6 @@
 """A run that is interrupted, in whatever way, and resumed ends with the same bits as one that is not."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -63,21 +64,16 @@ def test_resuming_at_any_step_changes_nothing(uninterrupted, tmp_path, interrupt
     assert (tmp_path / LOG).read_text() == (uninterrupted / LOG).read_text()
 
 
-@pytest.mark.parametrize("left_out", ["model.", "optimizer.", "random", "schedule", "history"])
-def test_every_part_of_the_state_is_needed(uninterrupted, tmp_path, left_out):
-    trainer = go_on(RECIPE.begin(TASK.splits), 7)
-    tensors, rest = trainer.state()
-    resumed = RECIPE.begin(TASK.splits)
-    fresh_tensors, fresh_rest = resumed.state()
-    tensors = {name: fresh_tensors.get(name) if name.startswith(left_out) else t for name, t in tensors.items()}
-    tensors = {name: np.zeros(1) if t is None else t for name, t in tensors.items()}
-    if left_out == "optimizer.":
-        tensors = {name: t for name, t in tensors.items() if not name.startswith(left_out)}
-        rest = rest | {"optimizer": fresh_rest["optimizer"]}
-    elif left_out in rest:
-        rest = rest | {left_out: fresh_rest[left_out]}
-    resumed.load_state({name: np.array(mg.ops.unwrap(t)) for name, t in tensors.items()}, rest)
-    save(tmp_path, RECIPE, go_on(resumed, 6))
+@pytest.mark.parametrize("part", ["model.", "optimizer.", "random", "schedule", "history"])
+def test_every_part_of_the_state_is_needed(uninterrupted, tmp_path, part):
+    """With one part as it is at the start, the run ends elsewhere: the tests above do compare what matters."""
+    tensors, rest = go_on(RECIPE.begin(TASK.splits), 7).state()
+    trainer = go_on(RECIPE.begin(TASK.splits), 1)  # one step, because before it Adam has no state
+    fresh_tensors, fresh_rest = trainer.state()
+    tensors |= {name: fresh_tensors[name] for name in tensors if name.startswith(part)}
+    rest |= {name: fresh_rest[name] for name in rest if name == part}
+    trainer.load_state({name: np.array(getattr(tensor, "data", tensor)) for name, tensor in tensors.items()}, rest)
+    save(tmp_path, RECIPE, go_on(trainer, 6))
     assert content(tmp_path)[0] != content(uninterrupted)[0]
 
 
@@ -133,7 +129,7 @@ def running() -> Iterator[list[subprocess.Popen[str]]]:
         process.communicate()
 
 
-STEPS = 400
+STEPS = 250
 
 
 @pytest.fixture(scope="module")
@@ -145,37 +141,31 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def until_training(process: subprocess.Popen[str], lines: int) -> bool:
-    """Wait until the process has printed so many lines about steps; False if it ends before that."""
+def wait_for(process: subprocess.Popen[str], beginning: str) -> bool:
+    """Read on to a line that begins so; False if the process ends before that."""
     assert process.stdout
-    seen = 0
-    for line in process.stdout:
-        seen += line.startswith("step ")
-        if seen == lines:
-            return True
-    return False
+    return any(line.startswith(beginning) for line in process.stdout)
 
 
 def test_kill_9_at_any_moment_loses_no_checkpoint(finished, tmp_path, rng, running):
     kills = 0
-    for _ in range(60):
+    for _ in range(100):
         process = start(tmp_path, STEPS)
         running.append(process)
-        if until_training(process, lines=1):
-            try:
-                process.wait(timeout=rng.uniform(0, 0.1))
-            except subprocess.TimeoutExpired:
-                process.kill()
+        if kills < 12 and wait_for(process, "The first step"):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=rng.uniform(0, 0.15))
+            process.kill()
         _, errors = process.communicate()
         if process.returncode == -signal.SIGKILL:
             kills += 1
-            assert open_checkpoint(tmp_path).state["history"]
-        else:
-            assert process.returncode == OK, errors
-            assert content(tmp_path) == content(finished)
-            if kills >= 12:
-                break
-            (tmp_path / CHECKPOINT).unlink()  # finished too soon: once more from the start
+            assert open_checkpoint(tmp_path).recipe.training.steps == STEPS
+            continue
+        assert process.returncode == OK, errors
+        assert content(tmp_path) == content(finished)
+        if kills >= 12:
+            break
+        (tmp_path / CHECKPOINT).unlink()  # finished too soon: once more from the start
     assert kills >= 12
 
 
@@ -183,14 +173,14 @@ def test_kill_9_at_any_moment_loses_no_checkpoint(finished, tmp_path, rng, runni
 def test_a_signal_saves_and_exits_cleanly(finished, tmp_path, running, number):
     process = start(tmp_path, STEPS)
     running.append(process)
-    assert until_training(process, lines=1)
+    assert wait_for(process, "step 50/")
     process.send_signal(number)
     _, errors = process.communicate()
     assert process.returncode == INTERRUPTED
     assert "Traceback" not in errors
     taken = len(open_checkpoint(tmp_path).state["history"])
+    assert 50 <= taken < STEPS
     assert f"stopped after step {taken}; all is saved. Go on with --resume." in errors
-    assert 0 < taken < STEPS
     process = start(tmp_path, STEPS)
     running.append(process)
     process.communicate()

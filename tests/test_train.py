@@ -170,7 +170,7 @@ def test_it_ends_with_the_last_step():
     assert trainer.steps_taken == 3
 
 
-# ------------------------------------------------------------------------------------------------------ errors of people
+# ----------------------------------------------------------------------------------------------------- errors of people
 @pytest.mark.parametrize(
     ("field", "value", "rule"),
     [

@@ -46,8 +46,7 @@ def mul(a: Array, b: Array) -> Any:
 def div(a: Array, b: Array) -> Any:
     """c = a / b.   dL/da = g / b,  dL/db = -g a / b^2.   Integers divide to float32."""
     a, b = promote(a, b, floating=True)
-    with np.errstate(all="ignore"):
-        c = a / b
+    c = a / b
     return c, (lambda g: g / b, lambda g: -g * c / b)
 
 
@@ -55,8 +54,13 @@ def div(a: Array, b: Array) -> Any:
 def remainder(a: Array, b: Array) -> Any:
     """c = a - b floor(a / b), which has the sign of b.   dL/da = g,  dL/db = -g floor(a / b)"""
     a, b = promote(a, b)
-    with np.errstate(all="ignore"):
-        return np.remainder(a, b), (lambda g: g, lambda g: -g * np.floor_divide(a, b))
+    _check_divisor("remainder", b)
+    return np.remainder(a, b), (lambda g: g, lambda g: -g * np.floor_divide(a, b))
+
+
+def _check_divisor(name: str, b: Array) -> None:
+    if b.dtype.kind != "f" and not b.all():
+        raise ZeroDivisionError(f"{name}(): a whole number is divided by 0; there is no infinity among whole numbers")
 
 
 @op
@@ -73,8 +77,7 @@ def pow(a: Array, b: Array) -> Any:
     A negative a with a whole b is real: (-8)^3 has the slope 192.
     """
     a, b = promote(a, b)
-    with np.errstate(all="ignore"):
-        c = np.power(a, b)
+    c = np.power(a, b)
     return c, (
         lambda g: g * np.where(b == 0, 0, b * np.power(a, np.where(b == 0, 1, b - 1))),
         lambda g: g * np.where((a == 0) & (b >= 0), 0, c * np.log(a)),
@@ -84,24 +87,21 @@ def pow(a: Array, b: Array) -> Any:
 @op
 def exp(x: Array) -> Any:
     """y = e^x.   dL/dx = g y"""
-    with np.errstate(all="ignore"):
-        y = np.asarray(np.exp(floating(x)))
+    y = np.asarray(np.exp(floating(x)))
     return y, lambda g: g * y
 
 
 @op
 def log(x: Array) -> Any:
     """y = ln x.   dL/dx = g / x"""
-    with np.errstate(all="ignore"):
-        y = np.log(floating(x))
+    y = np.log(floating(x))
     return y, lambda g: g / x
 
 
 @op
 def sqrt(x: Array) -> Any:
     """y = sqrt(x).   dL/dx = g / (2 y),  infinite at 0"""
-    with np.errstate(all="ignore"):
-        y = np.asarray(np.sqrt(floating(x)))
+    y = np.asarray(np.sqrt(floating(x)))
     return y, lambda g: g / (2 * y)
 
 
@@ -283,8 +283,9 @@ def _bits(name: str, *arrays: Array) -> tuple[Array, ...]:
 @op
 def floor_divide(a: Array, b: Array) -> Any:
     """The largest whole number <= a / b; no gradient"""
-    with np.errstate(all="ignore"):
-        return np.floor_divide(*promote(a, b)), None
+    a, b = promote(a, b)
+    _check_divisor("floor_divide", b)
+    return np.floor_divide(a, b), None
 
 
 @op

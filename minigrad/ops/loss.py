@@ -79,9 +79,7 @@ def cross_entropy(
     def product(g: Array) -> Array:
         d = np.exp(log_p) - logits.dtype.type(e / classes)
         np.put_along_axis(d, where, np.take_along_axis(d, where, -1) - logits.dtype.type(1 - e), -1)
-        with np.errstate(all="ignore"):
-            scale = np.where(counts, g / n, 0).astype(logits.dtype)
+        scale = np.where(counts, g / n, 0).astype(logits.dtype)
         return d * scale[..., None]
 
-    with np.errstate(all="ignore"):
-        return (loss if reduction == "none" else loss.sum() / n), (product, None)
+    return (loss if reduction == "none" else loss.sum() / n), (product, None)

@@ -36,15 +36,13 @@ def layer_norm(x: Array, weight: Array | None = None, bias: Array | None = None,
         require(
             p is None or p.shape == x.shape[-1:], "layer_norm(): a has shape {}, a parameter {}; it must be (D,)", x, p
         )
-    with np.errstate(all="ignore"):
-        n = x - x.mean(-1, keepdims=True)
-        s = np.sqrt((n * n).mean(-1, keepdims=True) + x.dtype.type(eps))
-        n /= s
+    n = x - x.mean(-1, keepdims=True)
+    s = np.sqrt((n * n).mean(-1, keepdims=True) + x.dtype.type(eps))
+    n /= s
 
     def dx(g: Array) -> Array:
         h = g if weight is None else g * weight
-        with np.errstate(all="ignore"):
-            return (h - h.mean(-1, keepdims=True) - n * (h * n).mean(-1, keepdims=True)) / s
+        return (h - h.mean(-1, keepdims=True) - n * (h * n).mean(-1, keepdims=True)) / s
 
     y = n if weight is None else n * weight
     return (y if bias is None else y + bias), (dx, lambda g: g * n, lambda g: g)

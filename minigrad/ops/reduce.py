@@ -29,7 +29,8 @@ def sum(x: Array, *, dim: Dim = None, keepdim: bool = False) -> Any:
     """y = sum_i x_i.   dL/dx_i = g: every element counts once.   Booleans and integers sum to int64."""
     dims = axes("sum", x, dim)
     shape, kept = x.shape, _kept(x, dims)
-    return x.sum(axis=dims, keepdims=keepdim), lambda g: np.broadcast_to(g.reshape(kept), shape)
+    whole = np.int64 if x.dtype.kind in "biu" else None
+    return x.sum(axis=dims, keepdims=keepdim, dtype=whole), lambda g: np.broadcast_to(g.reshape(kept), shape)
 
 
 def mean_definition(x: Any, *, dim: Dim = None, keepdim: bool = False) -> Any:
@@ -43,8 +44,7 @@ def mean(x: Array, *, dim: Dim = None, keepdim: bool = False) -> Any:
     require_float("mean", x)
     dims = axes("mean", x, dim)
     shape, kept, n = x.shape, _kept(x, dims), x.dtype.type(_count(x, dims))
-    with np.errstate(all="ignore"):
-        y = x.sum(axis=dims, keepdims=keepdim) / n
+    y = x.sum(axis=dims, keepdims=keepdim) / n
     return y, lambda g: np.broadcast_to(g.reshape(kept) / n, shape)
 
 
@@ -63,8 +63,7 @@ def var(x: Array, *, dim: Dim = None, keepdim: bool = False, correction: int = 1
     """
     require_float("var", x)
     dims, centred, n = _centred("var", x, dim, correction)
-    with np.errstate(all="ignore"):
-        y = (centred * centred).sum(axis=dims, keepdims=keepdim) / x.dtype.type(n)
+    y = (centred * centred).sum(axis=dims, keepdims=keepdim) / x.dtype.type(n)
     kept, slope = _kept(x, dims), x.dtype.type(2 / n if n else np.nan)
     return y, lambda g: g.reshape(kept) * centred * slope
 
@@ -79,8 +78,7 @@ def std(x: Array, *, dim: Dim = None, keepdim: bool = False, correction: int = 1
     """y = sqrt(var(x)).   dL/dx_i = g (x_i - m) / ((n - c) y), and 0 where y = 0, as in PyTorch (by definition NaN)."""
     require_float("std", x)
     dims, centred, n = _centred("std", x, dim, correction)
-    with np.errstate(all="ignore"):
-        y = np.sqrt((centred * centred).sum(axis=dims, keepdims=True) / x.dtype.type(n))
+    y = np.sqrt((centred * centred).sum(axis=dims, keepdims=True) / x.dtype.type(n))
 
     def product(g: Array) -> Array:
         slope = np.divide(centred, n * y, out=np.zeros_like(centred), where=y != 0)
@@ -91,8 +89,7 @@ def std(x: Array, *, dim: Dim = None, keepdim: bool = False, correction: int = 1
 
 def _centred(name: str, x: Array, dim: Dim, correction: int) -> tuple[tuple[int, ...], Array, int]:
     dims = axes(name, x, dim)
-    with np.errstate(all="ignore"):
-        centred = x - x.sum(axis=dims, keepdims=True) / x.dtype.type(_count(x, dims))
+    centred = x - x.sum(axis=dims, keepdims=True) / x.dtype.type(_count(x, dims))
     return dims, centred, max(_count(x, dims) - correction, 0)
 
 
@@ -169,8 +166,7 @@ def logsumexp(x: Array, *, dim: Dim = None, keepdim: bool = False) -> Any:
     dims = axes("logsumexp", x, dim)
     m = x.max(axis=dims, keepdims=True, initial=-np.inf)
     m = np.where(np.isfinite(m), m, 0).astype(x.dtype)  # a row of -inf is ln 0 = -inf, not NaN
-    with np.errstate(all="ignore"):
-        y = np.log(np.exp(x - m).sum(axis=dims, keepdims=True)) + m
+    y = np.log(np.exp(x - m).sum(axis=dims, keepdims=True)) + m
 
     def product(g: Array) -> Array:
         return g.reshape(y.shape) * np.where(np.isneginf(x), 0, np.exp(x - y))

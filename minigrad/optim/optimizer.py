@@ -127,7 +127,7 @@ class Optimizer:
 
     def _like(self, p: Tensor, name: str, value: Any) -> Any:
         """A saved value as a new array in the dtype of `p`, or as a number if it counts something."""
-        array = np.array(unwrap(value))
+        array = np.asarray(unwrap(value))
         if array.dtype.kind in "iu":
             return array.item()
         if array.shape != p.shape:

@@ -1,0 +1,589 @@
+"""Tensor: PyTorch's names and meaning, and what Python itself asks of an object."""
+
+import copy
+import operator
+import pickle
+import re
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.core import DTypeError, GradError, ShapeError
+from tests import oracle
+from tests.graphs import leaf
+
+f32, f64, i64 = np.float32, np.float64, np.int64
+
+
+def agree(ours, theirs, message=""):
+    """One of our tensors and one of torch's: shape, dtype, elements."""
+    ours = ours.detach() if isinstance(ours, mg.Tensor) else ours
+    array = np.asarray(theirs.detach().numpy())
+    assert (tuple(ours.shape), ours.dtype) == (array.shape, array.dtype), message
+    np.testing.assert_allclose(ours.data, array, rtol=1e-6, err_msg=message)
+
+
+# ------------------------------------------------------------------------------------------------------ the operators
+BINARY = ["add", "sub", "mul", "truediv", "pow", "floordiv", "mod", "eq", "ne", "lt", "le", "gt", "ge"]
+LOGICAL = ["and_", "or_", "xor"]
+FLOATS = {"x": [[1.5, -2.0], [3.0, 0.5]], "y": [2.0, -3.5]}
+
+
+def operands(m, dtype):
+    """Two tensors that broadcast, and Python numbers; torch's or ours."""
+    x = m.tensor(FLOATS["x"]).to(dtype) if hasattr(m, "from_dlpack") else mg.tensor(FLOATS["x"]).type(dtype)
+    y = m.tensor(FLOATS["y"]).to(dtype) if hasattr(m, "from_dlpack") else mg.tensor(FLOATS["y"]).type(dtype)
+    return {"x": x, "y": y, "2": 2, "-1.5": -1.5, "True": True}
+
+
+@pytest.mark.parametrize("name", BINARY)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize(
+    ("left", "right"), [("x", "y"), ("x", "2"), ("2", "x"), ("x", "-1.5"), ("-1.5", "x"), ("x", "True")]
+)
+def test_operators_with_tensors_and_scalars_on_either_side(name, dtype, left, right):
+    torch = oracle.torch()
+    ours, theirs = operands(mg, np.dtype(dtype)), operands(torch, getattr(torch, dtype))
+    function = getattr(operator, name)
+    if dtype == "int64" and name == "pow" and (left, right) in [("x", "y"), ("2", "x")]:
+        with pytest.raises(ValueError, match="Integers to negative integer powers are not allowed"):
+            function(ours[left], ours[right])
+        return
+    if (left, right) == ("2", "x") and dtype == "int64" and name in ("floordiv", "mod"):
+        with pytest.raises(ZeroDivisionError, match="a whole number is divided by 0"):
+            function(ours[left], ours[right])
+        return
+    if name == "sub" and right == "True":
+        return  # torch refuses, since it may be a mask that is meant
+    agree(function(ours[left], ours[right]), function(theirs[left], theirs[right]))
+
+
+@pytest.mark.parametrize("name", LOGICAL)
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64"])
+@pytest.mark.parametrize(("left", "right"), [("x", "y"), ("x", "True"), ("True", "x")])
+def test_logical_operators(name, dtype, left, right):
+    torch = oracle.torch()
+    ours, theirs = operands(mg, np.dtype(dtype)), operands(torch, getattr(torch, dtype))
+    if dtype == "uint8":  # the conversion of -2.0 is nobody's business
+        ours["x"], theirs["x"] = ours["x"] % 4, theirs["x"] % 4
+        ours["y"], theirs["y"] = ours["y"] % 4, theirs["y"] % 4
+    function = getattr(operator, name)
+    agree(function(ours[left], ours[right]), function(theirs[left], theirs[right]))
+    agree(~ours["x"], ~theirs["x"])
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv", "pow"])
+@pytest.mark.parametrize("on_the_left", [True, False])
+def test_operators_with_scalars_have_gradients(name, on_the_left, rng):
+    function, x = getattr(operator, name), leaf([0.5, 2.0])
+    y = function(3.0, x) if on_the_left else function(x, 3.0)
+    g = rng.standard_normal(2)
+    y.backward(g)
+    step = 1e-6
+    ahead, behind = ((function(3.0, d) if on_the_left else function(d, 3.0)) for d in (x.data + step, x.data - step))
+    np.testing.assert_allclose(x.grad.data, g * (ahead - behind) / (2 * step), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["iadd", "isub", "imul", "itruediv", "ipow", "ifloordiv", "imod"])
+@pytest.mark.parametrize("other", ["y", "2", "-1.5"])
+def test_augmented_operators_write_in_place(name, other):
+    torch = oracle.torch()
+    ours, theirs = operands(mg, np.dtype(f32)), operands(torch, torch.float32)
+    function = getattr(operator, name)
+    memory = ours["x"].data
+    result = function(ours["x"], ours[other])
+    assert result is ours["x"]
+    assert result.data is memory
+    agree(result, function(theirs["x"], theirs[other]))
+
+
+@pytest.mark.parametrize("name", ["iand", "ior", "ixor"])
+def test_augmented_logical_operators_write_in_place(name):
+    x, y = mg.tensor([True, True, False, False]), mg.tensor([True, False, True, False])
+    memory, expected = x.data, getattr(operator, name)(x.data.copy(), y.data)
+    result = getattr(operator, name)(x, y)
+    assert result.data is memory
+    assert result.tolist() == expected.tolist()
+
+
+def test_matmul_operators(rng):
+    a, b = rng.standard_normal((2, 3)), rng.standard_normal((3, 2))
+    np.testing.assert_allclose((mg.Tensor(a) @ b).data, a @ b)
+    np.testing.assert_allclose((a @ mg.Tensor(b)).data, a @ b)
+    square = mg.tensor(a @ b)
+    memory = square.data
+    square @= mg.Tensor(a @ b)
+    assert square.data is memory
+    np.testing.assert_allclose(square.data, a @ b @ a @ b)
+
+
+def test_unary_operators():
+    x = leaf([1.0, -2.0])
+    (-x + abs(x) * 2.0).backward(np.ones(2))
+    assert x.grad.tolist() == [1, -3]
+    assert +x is x
+
+
+@pytest.mark.parametrize("left", [np.array([1.0, 2.0], f32), np.float32(2), np.float64(2), np.array(2.0)])
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv", "pow", "lt", "eq"])
+def test_numpy_on_the_left_leaves_it_to_the_tensor(left, name):
+    x = mg.tensor([3.0, 4.0], requires_grad=True)
+    result = getattr(operator, name)(left, x)
+    assert isinstance(result, mg.Tensor)
+    assert result.requires_grad == (name not in {"lt", "eq"})
+    np.testing.assert_allclose(result.data, getattr(operator, name)(left, x.data))
+
+
+def test_numpy_functions_do_not_take_tensors_silently_out_of_the_graph():
+    with pytest.raises(TypeError, match="does not support ufuncs"):
+        np.exp(mg.tensor([1.0]))
+
+
+@pytest.mark.parametrize("function", [lambda x: x + "a", lambda x: [["b"]] * x, lambda x: x < "c"])
+def test_what_is_no_number_cannot_be_computed_with(function):
+    with pytest.raises(DTypeError, match=r"arrays of dtype <U1 are not supported|dtype"):
+        function(mg.tensor([1.0]))
+
+
+def test_lists_and_arrays_are_operands():
+    x = leaf([1.0, 2.0])
+    y = x * [3.0, 4.0] + np.array([1.0, 1.0])
+    y.backward(np.ones(2))
+    assert (y.tolist(), x.grad.tolist()) == ([4, 9], [3, 4])
+
+
+# ----------------------------------------------------------------------------------------------------- Python's protocol
+def test_length_and_iteration():
+    x = leaf([[1.0, 2.0], [3.0, 4.0]])
+    assert len(x) == 2
+    first, second = x
+    (first * second).backward(np.array([1.0, 10.0]))
+    assert x.grad.tolist() == [[3, 40], [1, 20]]
+    assert [row.tolist() for row in reversed(x)] == [[3, 4], [1, 2]]
+    assert 3.0 in x[1]
+    assert 7.0 not in x[1]
+    for function in (len, iter, list):
+        with pytest.raises(TypeError, match="0-d tensor"):
+            function(mg.tensor(1.0))
+    with pytest.raises(IndexError, match=r"index\(\): a has shape \(\); too many indices"):
+        mg.tensor(1.0)[0]
+
+
+def test_truth():
+    assert mg.tensor([[2.0]])
+    assert not mg.tensor(0)
+    assert bool(mg.tensor(3) > 2)
+    for x in (mg.tensor([1.0, 2.0]), mg.zeros(0)):
+        with pytest.raises(GradError, match=re.escape(f"bool(): a tensor of shape {x.shape} is many truth values")):
+            bool(x)
+
+
+def test_numbers_come_out():
+    x = mg.tensor(2.75)
+    assert (float(x), int(x), x.item()) == (2.75, 2, 2.75)
+    assert (f"{x:6.2f}", "%6.2f" % x, "%d" % x, f"{mg.tensor(7):03d}") == ("  2.75", "  2.75", "2", "007")  # noqa: UP031
+    assert (["a", "b", "c"][mg.tensor(1)], list(range(5))[mg.tensor(1) : mg.tensor(3)]) == ("b", [1, 2])
+    assert 0 + x == x
+    assert (mg.tensor([[5]]).item(), float(mg.tensor([2.0]))) == (5, 2.0)
+    with pytest.raises(ValueError, match=r"size 1"):
+        mg.tensor([1.0, 2.0]).item()
+    for bad in (mg.tensor(1.0), mg.tensor([1])):
+        with pytest.raises(TypeError, match="only a 0-d integer tensor can be an index"):
+            operator.index(bad)
+
+
+def test_format_of_larger_tensors_is_that_of_their_text():
+    assert f"{mg.tensor([1.0, 2.0])}" == "tensor([1., 2.])"
+    assert f"{mg.tensor([1]):>14}" == "   tensor([1])"
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: mg.tensor([[1.0, 2.0], [3.0, 4.0]]), "tensor([[1., 2.],\n        [3., 4.]])"),
+        (lambda: mg.tensor(3), "tensor(3)"),
+        (lambda: mg.tensor([True, False]), "tensor([ True, False])"),
+        (lambda: mg.tensor([1.5], dtype=f64), "tensor([1.5], dtype=float64)"),
+        (lambda: mg.tensor([1.5], requires_grad=True), "tensor([1.5], requires_grad=True)"),
+        (lambda: mg.tensor([1.5], requires_grad=True) * 2, "tensor([3.], op=mul)"),
+        (lambda: mg.zeros(0, 3), "tensor([], size=(0, 3))"),
+    ],
+)
+def test_repr(make, text):
+    assert repr(make()) == text
+
+
+def test_identity_is_the_hash_and_equality_is_elementwise():
+    x, y = mg.tensor([1.0, 2.0]), mg.tensor([1.0, 5.0])
+    assert {x: "x", y: "y"}[x] == "x"
+    assert len({x, y, x}) == 2
+    assert (x == y).tolist() == [True, False]
+    assert (x != y).tolist() == [False, True]
+
+
+def test_nothing_is_equal_to_none_or_to_a_word():
+    x = mg.tensor([1.0])
+    assert (x == None) is False  # noqa: E711
+    assert (x != None) is True  # noqa: E711
+    assert (None == x) is False  # noqa: E711, SIM300
+    assert (x == "a") is False
+    assert x not in (None, "a")
+
+
+def test_deepcopy_of_a_leaf():
+    x = leaf([1.0, 2.0])
+    (x * 3.0).backward(np.ones(2))
+    other = copy.deepcopy({"a": x, "b": [x]})
+    y = other["a"]
+    assert y is other["b"][0]
+    assert not np.shares_memory(x.data, y.data)
+    assert (y.tolist(), y.grad.tolist(), y.requires_grad, y.is_leaf) == ([1, 2], [3, 3], True, True)
+    y.grad.zero_()
+    (y * 2.0).backward(np.ones(2))
+    assert (x.grad.tolist(), y.grad.tolist()) == ([3, 3], [2, 2])
+    with pytest.raises(GradError, match=r"deepcopy\(\): only leaves can be copied; .*detach\(\).clone\(\)"):
+        copy.deepcopy(x * 2)
+
+
+def test_arrays_come_out():
+    x = mg.tensor([1.0, 2.0])
+    assert x.numpy() is x.data
+    assert np.asarray(x, f64).dtype == f64
+    assert np.array(x).tolist() == [1, 2]
+    np.testing.assert_array_equal(np.stack([x.numpy(), x.numpy()]).shape, (2, 2))
+    x.requires_grad_()
+    for function in (x.numpy, lambda: np.asarray(x)):
+        with pytest.raises(GradError, match=r"numpy\(\): this tensor requires a gradient; use .detach\(\).numpy\(\)"):
+            function()
+    assert x.detach().numpy().tolist() == [1, 2]
+    assert x.tolist() == [1, 2]
+
+
+def test_there_are_no_other_attributes():
+    with pytest.raises(AttributeError):
+        mg.tensor(1.0).shpae  # noqa: B018
+    with pytest.raises(AttributeError):
+        mg.tensor(1.0).anything = 1
+
+
+# ----------------------------------------------------------------------------------------------------------------- dtypes
+SCALARS = [True, 2, 2.5]
+DTYPES = ["bool", "uint8", "int32", "int64", "float32", "float64"]
+
+
+@pytest.mark.parametrize("a", DTYPES)
+@pytest.mark.parametrize("b", DTYPES)
+@pytest.mark.parametrize("shapes", [((2,), (2,)), ((2,), ()), ((), (2,)), ((), ())])
+def test_promotion_is_that_of_torch(a, b, shapes):
+    torch = oracle.torch()
+    ours = [mg.tensor(np.ones(s, d)) for s, d in zip(shapes, (a, b), strict=True)]
+    theirs = [torch.ones(s, dtype=getattr(torch, d)) for s, d in zip(shapes, (a, b), strict=True)]
+    for function in (operator.add, operator.mul, operator.truediv, operator.lt):
+        agree(function(*ours), function(*theirs), function.__name__)
+    agree(mg.where(mg.tensor([True, False]), *ours), torch.where(torch.tensor([True, False]), *theirs), "where")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scalar", SCALARS)
+@pytest.mark.parametrize("shape", [(2,), ()])
+def test_promotion_by_python_numbers_is_that_of_torch(dtype, scalar, shape):
+    torch = oracle.torch()
+    x, y = mg.tensor(np.ones(shape, dtype)), torch.ones(shape, dtype=getattr(torch, dtype))
+    for function in (operator.add, operator.mul, operator.truediv, operator.gt):
+        agree(function(x, scalar), function(y, scalar))
+        agree(function(scalar, x), function(scalar, y))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_dtypes_of_functions_are_those_of_torch(dtype):
+    torch = oracle.torch()
+    x, y = mg.tensor(np.ones((2, 2), dtype)), torch.ones((2, 2), dtype=getattr(torch, dtype))
+    for name in ("exp", "log", "sqrt", "sin", "cos", "tanh", "sigmoid", "sum", "all", "any", "clone", "tril"):
+        agree(getattr(x, name)(), getattr(y, name)(), name)
+    if dtype != "bool":
+        agree(x.argmax(), y.argmax(), "argmax")
+        agree(x.clamp(0, 2), y.clamp(0, 2), "clamp")
+        agree(x.relu(), y.relu(), "relu")
+    agree(x.sum(1), y.sum(1))
+    agree(mg.ops.cat(x, x), torch.cat([y, y]))
+    agree(x.masked_fill(x == 1, 0), y.masked_fill(y == 1, 0))
+
+
+def test_some_rows_of_the_table_of_dtypes():
+    i, f, b = mg.tensor([1, 2]), mg.tensor([1.0, 2.0]), mg.tensor([True, True])
+    assert ((i / 2).dtype, (i * 2.5).dtype, (f * mg.tensor(2.0, dtype=f64)).dtype) == (f32, f32, f32)
+    assert (b.sum().dtype, b.sum().item(), (mg.arange(3) * 0.5).dtype) == (i64, 2, f32)
+    assert ((mg.tensor(-7) // 2).item(), (mg.tensor(-7) % 3).item()) == (-4, 2)
+    with pytest.raises(
+        DTypeError, match=r"mean\(\): a has dtype int64; it must be a float dtype. Convert it with .float\(\)"
+    ):
+        i.mean()
+    mask = mg.ones(2, 2).triu(diagonal=1).type(np.uint8) == 0
+    assert (mask & (i != 0).type_as(mask)).dtype == bool
+
+
+def test_conversions():
+    x = mg.tensor([0.0, 1.5, -2.0])
+    assert x.float() is x
+    assert (x.double().dtype, x.long().tolist(), x.bool().tolist()) == (f64, [0, 1, -2], [False, True, True])
+    assert (x.type(np.uint8).dtype, x.type_as(mg.tensor(1)).dtype) == (np.uint8, i64)
+    y = leaf([1.0])
+    (y.float() * 2.0).backward(np.ones(1))
+    assert (y.grad.dtype, y.grad.item()) == (f64, 2)
+    assert not y.long().requires_grad
+
+
+# -------------------------------------------------------------------------------------------------- the rows of the table
+def test_broadcasting_is_summed_back():
+    """Row 1."""
+    a, b, c = (leaf(np.full(s, 2.0)) for s in [(2, 3, 4), (3, 1), ()])
+    (a * b * c).sum().backward()
+    assert (a.grad.shape, b.grad.tolist(), c.grad.item()) == ((2, 3, 4), [[32], [32], [32]], 96)
+
+
+@pytest.mark.parametrize(
+    ("function", "slope"),
+    [
+        (lambda x: (lambda y: y * y + y)(x * x + x), lambda x: (2 * (x * x + x) + 1) * (2 * x + 1)),
+        (lambda x: mg.ops.cat(x * 2, x * 2).sum(), lambda x: 4 + 0 * x),
+        (lambda x: x - x, lambda x: 0 * x),
+        (lambda x: x * 0.0, lambda x: 0 * x),
+    ],
+)
+def test_all_paths_accumulate(function, slope):
+    """Rows 2, 3 and 8."""
+    x = leaf([3.0])
+    function(x).backward()
+    np.testing.assert_allclose(x.grad.data, slope(x.data))
+
+
+def test_a_matrix_times_itself(rng):
+    x = leaf(rng.standard_normal((3, 3)))
+    g = rng.standard_normal((3, 3))
+    (x @ x).backward(g)
+    np.testing.assert_allclose(x.grad.data, g @ x.data.T + x.data.T @ g)
+
+
+def test_backward_needs_one_number_or_a_gradient():
+    """Rows 6 and 7."""
+    x = leaf([1.0, 2.0])
+    with pytest.raises(GradError, match=r"backward\(\): the shape is \(2,\); give `gradient`, or reduce to one number"):
+        (x * 2).backward()
+    with pytest.raises(GradError, match=r"backward\(\): no gradient is wanted here"):
+        mg.tensor([1.0]).backward()
+    with pytest.raises(ShapeError, match=r"backward\(\): the tensor has shape \(2,\), the gradient \(1, 2\)"):
+        (x * 2).backward(np.ones((1, 2)))
+    with pytest.raises(GradError, match="create_graph=True: minigrad computes first derivatives only"):
+        x.sum().backward(create_graph=True)
+    x.sum().view(1, 1).backward()
+    (x * 2).backward(mg.tensor([1.0, 10.0]))
+    (x * 2).backward([1, 1])
+    assert x.grad.tolist() == [5, 23]
+
+
+def test_unused_leaves_have_no_gradient_and_unused_pieces_zeros():
+    """Rows 8 and 13."""
+    x, unused = leaf(np.ones((2, 6))), leaf(1.0)
+    _q, k, _v = x.split(2, dim=1)
+    k.sum().backward()
+    assert unused.grad is None
+    assert x.grad.tolist() == [[0, 0, 1, 1, 0, 0]] * 2
+
+
+def test_expand_and_permute_are_undone(rng):
+    """Rows 14 and 36."""
+    x = leaf([[1.0], [2.0]])
+    y = x.expand(2, 3)
+    assert (y.data.strides[1], y.expand(4, -1, -1).shape) == (0, (4, 2, 3))
+    g = rng.standard_normal((3, 2))
+    y.transpose(0, 1).contiguous().view(6).backward(g.ravel())
+    np.testing.assert_allclose(x.grad.data[:, 0], g.sum(0))
+
+
+def test_gradients_of_results_are_kept_on_request():
+    """Row 15."""
+    x = leaf(2.0)
+    y = x * 3
+    z = y * y
+    y.retain_grad()
+    x.retain_grad()
+    z.backward()
+    assert (y.grad.item(), z.grad, x.grad.item()) == (12, None, 36)
+    assert ((x.is_leaf, x.grad_fn), (y.is_leaf, y.grad_fn.op.name)) == ((True, None), (False, "mul"))
+    with pytest.raises(GradError, match=r"retain_grad\(\): this tensor does not require a gradient"):
+        mg.tensor(1.0).retain_grad()
+
+
+def test_who_requires_a_gradient():
+    """Rows 16 and 20."""
+    x = leaf([1.0, 2.0])
+    y = x * 2
+    for flag in (True, False):
+        with pytest.raises(GradError, match=r"requires_grad_\(\): only leaves can be switched; .*detach\(\)"):
+            y.requires_grad = flag
+    for result in (x > 1, x == x, x.argmax(), x.long(), x.isfinite(), ~(x > 1), x.all(), x // 2):
+        assert not result.requires_grad
+    for make in (lambda: mg.tensor([1, 2], requires_grad=True), lambda: mg.tensor([1]).requires_grad_()):
+        with pytest.raises(GradError, match=r"requires_grad_\(\): only floats have gradients, this is int64"):
+            make()
+    assert x.requires_grad_(False) is x
+    assert not (x * 2).requires_grad
+    x.requires_grad = True
+    assert (x * 2).requires_grad
+
+
+def test_detach_shares_memory_and_stops_the_gradient():
+    """Row 18."""
+    x = leaf([1.0, 2.0])
+    d = (x * 2).detach()
+    assert (d.requires_grad, d.is_leaf) == (False, True)
+    (x * x.detach()).backward(np.ones(2))
+    assert x.grad.tolist() == [1, 2]
+    assert np.shares_memory(x.data, x.detach().data)
+
+
+def test_views():
+    """Rows 33 and 34."""
+    x = mg.arange(6).view(2, 3)
+    assert np.shares_memory(x.data, x.view(-1).data)
+    with pytest.raises(ShapeError, match=r"view\(\): a has shape \(3, 2\), not contiguous; .*reshape\(\)"):
+        x.t().view(-1)
+    assert x.t().reshape(-1).tolist() == [0, 3, 1, 4, 2, 5]
+    pieces = mg.arange(24).view(2, 3, 4).split(2, dim=2)
+    assert [p.view(2, 3, 1, 2).shape for p in pieces] == [(2, 3, 1, 2)] * 2
+    with pytest.raises(ShapeError, match="not contiguous"):
+        pieces[0].view(2, 6)
+
+
+def test_empty_tensors():
+    """Row 37."""
+    x = leaf(np.zeros((0, 3)))
+    x.sum().backward()
+    assert (x.grad.shape, x.sum().item()) == ((0, 3), 0)
+    assert np.isnan(mg.zeros(0).mean().item())
+    assert (mg.zeros(2, 0) @ mg.zeros(0, 3)).tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert (mg.zeros(0, 3).max(dim=1).values.shape, mg.zeros(0, 3).tolist()) == ((0,), [])
+
+
+def test_max_along_a_dimension_gives_values_and_indices():
+    """Row 41."""
+    x = leaf([[1.0, 5.0, 5.0], [7.0, 2.0, 3.0]])
+    result = x.max(dim=1)
+    values, indices = result
+    assert (result.values is values, result.indices is indices) == (True, True)
+    assert (values.tolist(), indices.tolist(), indices.dtype) == ([5, 7], [1, 0], i64)
+    values.backward(np.array([1.0, 10.0]))
+    assert x.grad.tolist() == [[0, 1, 0], [10, 0, 0]]
+    assert x.min(dim=0, keepdim=True).values.tolist() == [[1, 2, 3]]
+    assert (x.max().item(), x.min().item(), mg.tensor(3.0).max(dim=0).values.item()) == (7, 1, 3)
+
+
+def test_the_spread_is_unbiased():
+    """Row 42."""
+    x = mg.tensor([1.0, 2.0, 4.0])
+    np.testing.assert_allclose(
+        [x.std().item(), x.var().item()], [np.std(x.data, ddof=1), np.var(x.data, ddof=1)], rtol=1e-6
+    )
+    np.testing.assert_allclose(x.var(correction=0).item(), np.var(x.data), rtol=1e-6)
+
+
+def test_sum_over_no_dimension_is_the_sum_of_everything():
+    x = mg.ones(2, 3)
+    assert [x.sum(dim).item() for dim in (None, (), [], (0, 1), [-1, 0])] == [6] * 5
+    assert x.sum(np.int64(0)).tolist() == [2, 2, 2]
+
+
+# ------------------------------------------------------------------------------------------------------ methods, one by one
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: x.size(),
+        lambda x: (
+            x.size(0),
+            x.size(-1),
+            x.dim(),
+            x.ndim,
+            x.numel(),
+            x.nelement(),
+            x.is_contiguous(),
+            x.T.is_contiguous(),
+        ),
+        lambda x: x.t(),
+        lambda x: x.T,
+        lambda x: x.mT,
+        lambda x: x.view(6),
+        lambda x: x.view((3, -1)),
+        lambda x: x.reshape([3, 2]),
+        lambda x: x.permute(1, 0),
+        lambda x: x.permute((1, 0)),
+        lambda x: x.transpose(-1, 0),
+        lambda x: x.unsqueeze(1),
+        lambda x: x.unsqueeze(1).squeeze(),
+        lambda x: x.unsqueeze(1).squeeze(1),
+        lambda x: x.expand(4, -1, -1),
+        lambda x: x.flatten(),
+        lambda x: x.unsqueeze(0).flatten(1),
+        lambda x: x.unsqueeze(0).flatten(0, 1),
+        lambda x: x.flip(1),
+        lambda x: x.flip((0, 1)),
+        lambda x: x.roll(1, 1),
+        lambda x: x.tril(-1),
+        lambda x: x.triu(1),
+        lambda x: x.split(2, dim=1)[1],
+        lambda x: x.split([1, 2], dim=1)[1],
+        lambda x: x.contiguous(),
+        lambda x: x.sum(1),
+        lambda x: x.sum((0, 1), keepdim=True),
+        lambda x: x.mean(-1, keepdim=True),
+        lambda x: x.amax(0),
+        lambda x: x.amin((0, 1)),
+        lambda x: x.argmax(1),
+        lambda x: x.argmin(),
+        lambda x: (x > 0).all(1),
+        lambda x: (x > 0).any(0),
+        lambda x: x.std(-1, keepdim=True),
+        lambda x: x.var(0, correction=0),
+        lambda x: x.logsumexp(1),
+        lambda x: x.softmax(dim=-1),
+        lambda x: x.log_softmax(0),
+        lambda x: x.masked_fill(x > 0, -1e9),
+        lambda x: x.where(x > 0, x * 2),
+        lambda x: x.clamp(-0.5, 0.5),
+        lambda x: x.clamp(max=0.5),
+        lambda x: x.maximum(-x),
+        lambda x: x.minimum(-x),
+        lambda x: x.pow(2),
+        lambda x: x.matmul(x.t()),
+        lambda x: x.abs().sqrt() + x.exp() - x.sin() * x.cos() + x.tanh() + x.sigmoid() + x.relu(),
+        lambda x: x.gather(1, (x > 0).long()),
+        lambda x: x.scatter(1, (x > 0).long(), x),
+        lambda x: x.clone().detach().cpu(),
+        lambda x: x[:, None, ::2],
+        lambda x: x[[-1]][..., [0, 2]],
+        lambda x: x[x > 0],
+    ],
+)
+def test_methods_are_those_of_torch(call, rng):
+    torch = oracle.torch()
+    data = rng.standard_normal((2, 3)).astype(f32)
+    ours, theirs = call(mg.tensor(data)), call(torch.tensor(data))
+    if isinstance(ours, mg.Tensor):
+        agree(ours, theirs)
+    else:
+        assert tuple(ours) == tuple(theirs)
+
+
+def test_split_says_what_does_not_add_up():
+    with pytest.raises(ShapeError, match=r"split\(\): a has shape \(2, 3\); the sizes \[1, 1\] must add up to 3"):
+        mg.zeros(2, 3).split([1, 1], dim=1)
+
+
+def test_attributes():
+    x = mg.zeros(2, 3)
+    assert (x.shape, x.dtype, x.device, x.cpu() is x, x.contiguous() is x) == ((2, 3), f32, "cpu", True, True)
+
+
+def test_a_tensor_cannot_be_pickled_with_its_graph():
+    with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+        pickle.dumps(leaf(1.0) * 2)
