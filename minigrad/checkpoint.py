@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, Any], meta: Any = N
     ({'w': array([[1., 0.],
            [0., 1.]])}, {'step': 7})
     """
+    if isinstance(path, Mapping):
+        raise TypeError("save(): the path comes first, unlike in PyTorch: save(path, tensors, meta)")
     path = Path(path)
     arrays = {name: _storable(name, unwrap(tensor)) for name, tensor in tensors.items()}
     metadata = {_VERSION_KEY: str(VERSION), _META_KEY: json.dumps(meta)}
@@ -102,9 +105,9 @@ def _check_version(path: str | os.PathLike[str], metadata: Mapping[str, str]) ->
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring the renaming itself to the disk."""
-    if hasattr(os, "O_DIRECTORY"):  # Windows has no file descriptors for folders
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Bring the renaming itself to the disk, as far as system and file system can; it has been done in any case."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

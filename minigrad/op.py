@@ -42,7 +42,8 @@ class Op:
         self.forward = forward
         self.definition = definition
         self.view = view
-        kinds = [p.kind for p in inspect.signature(forward).parameters.values()]
+        self.signature = inspect.signature(forward)
+        kinds = [p.kind for p in self.signature.parameters.values()]
         self.arity = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)  # array arguments, the optional ones included
         self.__doc__ = forward.__doc__
         self.__wrapped__ = forward  # doctest and inspect look through to the function
@@ -57,8 +58,10 @@ class Op:
         """Run the op, and record it if a gradient is wanted."""
         if state.definitions and self.definition is not None:
             return self.definition(*inputs, **settings)
-        if len(inputs) < self.arity:
-            inputs += (None,) * (self.arity - len(inputs))
+        if len(inputs) < self.arity:  # optional arrays were left out, or given by name
+            bound = self.signature.bind(*inputs, **settings)
+            bound.apply_defaults()
+            inputs, settings = bound.args, bound.kwargs
         like: Any = None
         wanted = False
         tracking = state.grad_enabled

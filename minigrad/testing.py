@@ -404,9 +404,10 @@ class _Check:
         gradients = gradients if isinstance(gradients, tuple | list) else [gradients]
         for i, (x, gradient) in enumerate(zip(arrays, gradients, strict=True)):
             if _is_float(x) and gradient is not None:
-                if np.asarray(gradient).dtype != x.dtype:
-                    raise CheckError(f"{self.op.name}(): the product for input {i}, {x.dtype}, gives {gradient.dtype}")
-                unbroadcast(np.asarray(gradient), x.shape)
+                d = np.asarray(gradient)
+                if d.dtype != x.dtype:
+                    raise CheckError(f"{self.op.name}(): the product for input {i}, {x.dtype}, gives {d.dtype}")
+                unbroadcast(d, x.shape)
 
 
 def _array(x: Tensor | None) -> Array | None:

@@ -113,7 +113,7 @@ class Session:
     def train(self, trainer: Trainer, save_every: int) -> bool:
         """Train to the end, and save; False if somebody asked to stop before that."""
         config = trainer.config
-        if not trainer.finished:
+        if mg.kernels.current() == "numba" and not trainer.finished:
             self.say("The first step compiles the kernels, unless an earlier run has done so.")
         with StopRequest() as stop, TrainingProgress(self.console, trainer.steps_taken, config.steps) as progress:
             while not (trainer.finished or stop.made):

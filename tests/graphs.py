@@ -29,3 +29,11 @@ class Recorder(core.Observer):
 
     def gradient(self, node, gradient):
         self.gradients.append((node, gradient.copy()))
+
+
+def assert_same_as_torch(ours: Any, theirs: Any, message: str = "") -> None:
+    """Assert that a tensor of ours and one of torch's have one shape, one dtype and the same elements."""
+    ours = ours.detach() if isinstance(ours, mg.Tensor) else ours
+    array = np.asarray(theirs.detach().numpy())
+    assert (tuple(ours.shape), ours.dtype) == (array.shape, array.dtype), message
+    np.testing.assert_allclose(ours.data, array, rtol=1e-6, err_msg=message)

@@ -98,6 +98,16 @@ def test_scores_are_divided_by_the_root_of_the_head_size(rng):
     np.testing.assert_allclose(scores, q @ k.swapaxes(-1, -2) / 2, rtol=1e-12)
 
 
+def test_another_scale_can_be_set(rng):
+    module, other = attention(rng), attention(rng)
+    other.load_state_dict(module.state_dict())
+    (x,) = inputs(rng, (1, 5, 6))
+    other.score.scale = 3 * module.score.scale
+    module.q_proj.weight.data *= 3
+    module.q_proj.bias.data *= 3
+    np.testing.assert_allclose(other(x, x, x).detach().numpy(), module(x, x, x).detach().numpy(), rtol=1e-12)
+
+
 def test_taps_have_their_shapes_in_the_order_of_the_computation(rng):
     module = attention(rng, nhead=2, head_dim=4)
     q, k = inputs(rng, (2, 3, 6), (2, 5, 6))

@@ -195,6 +195,27 @@ def test_what_cannot_be_stored_touches_nothing(value, path):
     assert os.listdir(path.parent) == [path.name]
 
 
+def test_arguments_in_the_order_of_torch_are_an_error(path):
+    with pytest.raises(TypeError, match=r"the path comes first, unlike in PyTorch: save\(path, tensors, meta\)"):
+        save({"x": np.ones(3)}, path)  # pyright: ignore
+    assert not path.exists()
+
+
+def test_folder_that_cannot_be_synced_is_no_failure(path, monkeypatch):
+    calls, fsync = [], os.fsync
+
+    def files_only(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    save(path, {"x": np.ones(3)}, "new")
+    assert len(calls) == 2
+    assert load(path)[1] == "new"
+
+
 def test_folder_that_does_not_exist(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         save(tmp_path / "nowhere" / "x", {})

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import nn
-from minitransformer import DecoderCache, Step, Transformer, evaluating, greedy
+from minitransformer import DecoderCache, Positions, Step, Transformer, evaluating, greedy
 from tests.models import sentences, small_model
 
 PAD, BOS, EOS = 0, 1, 2
@@ -113,6 +113,33 @@ def test_the_cache_holds_what_was_computed_and_computes_the_rest(rng):
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, rtol=1e-12, atol=1e-12)
 
 
+class Spy(Positions):
+    """Remembers the positions that it is told."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = []
+
+    def embed(self, x, pos):
+        self.told.append(("embed", pos.tolist()))
+        return x
+
+    def rotate(self, q, k, q_pos, k_pos):
+        self.told.append(("rotate", q_pos.tolist(), k_pos.tolist()))
+        return q, k
+
+
+def test_positions_go_on_where_the_cache_ends(rng):
+    model = small_model(num_decoder_layers=1, positions="none")
+    model.decoder.positions = spy = Spy()
+    memory, tgt = model.encode(sentences(rng, [4])), sentences(rng, [5], bos=True)
+    cache = model.decoder.new_cache()
+    for stop in (3, 5):
+        model.decode(tgt[:, :stop], memory, cache=cache)
+    first = [("embed", [0, 1, 2]), ("rotate", [0, 1, 2], [0, 1, 2])]
+    assert spy.told == [*first, ("embed", [3, 4]), ("rotate", [3, 4], [0, 1, 2, 3, 4])]
+
+
 def test_one_token_is_computed_per_step_with_the_cache(rng):
     model = small_model()
     for use_cache, lengths in ((True, [1, 1, 1, 1]), (False, [1, 2, 3, 4])):
@@ -180,10 +207,14 @@ def test_no_room_for_an_answer_is_an_error(rng):
 
 def test_special_tokens_may_have_other_numbers(rng):
     model = small_model(pad_id=5, bos_id=9, eos_id=7)
+    model.generator.bias.data[[5, 9]] += 100
     model.generator.bias.data[7] += 1.5
     src = np.where(sentences(rng, [6, 3, 4]) == 0, 5, 3)
-    written = greedy(model, src, max_len=15)
-    assert not np.isin(written, [9]).any()
+    for row in greedy(model, src, max_len=15):
+        (ends,) = np.nonzero(row == 7)
+        length = ends[0] + 1 if len(ends) else len(row)
+        assert not np.isin(row[:length], [5, 9]).any()
+        assert (row[length:] == 5).all()
     with nn.capture(model, "tgt_embed") as seen:
         greedy(model, src, max_len=1)
     begin = model.tgt_embed.weight.detach().numpy()[9] * 8**0.5

@@ -242,6 +242,18 @@ def test_tied_weights_are_one_parameter_with_one_gradient(tgt_vocab_size, rng):
     assert ("tgt_embed.weight" in names) == (tgt_vocab_size is not None)
 
 
+def test_without_tying_nothing_is_shared():
+    model = small_model(tgt_vocab_size=None)
+    tables = [model.src_embed.weight, model.tgt_embed.weight, model.generator.weight]
+    assert len({id(table) for table in tables}) == len({table.data.tobytes() for table in tables}) == 3
+
+
+def test_without_bias_there_is_none_anywhere():
+    names = [name for name, _ in small_model(bias=False, final_norm=True).named_parameters()]
+    assert names
+    assert [name for name in names if "bias" in name] == []
+
+
 def test_a_copy_keeps_its_ties_and_owns_its_parameters(rng):
     model = small_model(tie_weights=True)
     twin = copy.deepcopy(model)

@@ -68,6 +68,18 @@ def test_listening_ends_with_the_block():
     assert (recorder.nodes, core.state.observers) == ([], ())
 
 
+def test_listeners_nest():
+    outer, inner = Recorder(), Recorder()
+    x = leaf(1.0)
+    with core.observe(outer):
+        x * 2.0
+        with core.observe(inner) as same:
+            assert same is inner
+            x * 3.0
+        x * 4.0
+    assert (len(outer.nodes), len(inner.nodes)) == (3, 1)
+
+
 def test_observers_hear_their_own_thread_only():
     recorder = Recorder()
     with core.observe(recorder):
@@ -200,15 +212,16 @@ def test_modes_belong_to_their_thread():
 
 
 def test_four_threads_lose_no_update():
-    x = leaf(np.zeros(1000))
+    n = 100_000  # large enough for NumPy to let the other threads run while it adds
+    x = leaf(np.zeros(n))
 
     def work():
         for _ in range(50):
-            (x * 2.0).backward(np.ones(1000))
+            (x * 2.0).backward(np.ones(n))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    np.testing.assert_array_equal(x.grad.data, np.full(1000, 400.0))
+    np.testing.assert_array_equal(x.grad.data, np.full(n, 400.0))

@@ -130,6 +130,17 @@ def test_an_op_in_the_registry_cannot_be_replaced():
         op(add)
 
 
+def test_arrays_may_be_given_by_name(rng):
+    x, weight, bias = (as_tensor(rng.standard_normal(s)) for s in [(2, 3), (3,), (3,)])
+    y = mg.ops.layer_norm(x, bias=bias, weight=weight, eps=0.1)
+    np.testing.assert_array_equal(y.data, mg.ops.layer_norm(x, weight, bias, eps=0.1).data)
+    assert y.node.parents == (x.node, weight.node, bias.node)
+    with pytest.raises(TypeError, match="missing a required argument: 'b'"):
+        mg.ops.matmul(x)
+    with pytest.raises(TypeError, match="dims"):
+        mg.ops.sum(x, dims=1)
+
+
 def test_padding_row_gets_no_gradient_but_is_looked_up(rng):
     weight = as_tensor(rng.standard_normal((4, 2)))
     y = mg.ops.embedding(np.array([2, 1, 2]), weight, padding_idx=2)

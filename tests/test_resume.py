@@ -152,7 +152,7 @@ def test_kill_9_at_any_moment_loses_no_checkpoint(finished, tmp_path, rng, runni
     for _ in range(100):
         process = start(tmp_path, STEPS)
         running.append(process)
-        if kills < 12 and wait_for(process, "The first step"):
+        if kills < 12 and wait_for(process, "copy, sequence to copy"):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=rng.uniform(0, 0.15))
             process.kill()
