@@ -46,3 +46,8 @@ def flattened(x: Array, start: int, end: int) -> tuple[int, ...]:
 def no_number(x: Any) -> bool:
     """Whether nothing is equal to `x`: a comparison with None is False, not an array of False."""
     return x is None or isinstance(x, str)
+
+
+def unwrap(x: Any) -> Any:
+    """The array of a tensor; anything else as it is."""
+    return x.data if isinstance(x, Value) else x

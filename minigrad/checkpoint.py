@@ -17,8 +17,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from .arguments import unwrap
 from .core import Array
-from .op import unwrap
 
 VERSION = 1  # of what is in the metadata; a reader must refuse versions that it does not know
 _VERSION_KEY, _META_KEY = "minigrad_checkpoint", "meta"

@@ -181,6 +181,9 @@ class Tensor(Value):
 
     __hash__ = object.__hash__  # by identity, although == compares elements
 
+    def __copy__(self) -> Tensor:
+        return self.detach().requires_grad_(self.requires_grad)
+
     def __deepcopy__(self, memo: dict) -> Tensor:
         if not self.is_leaf:
             raise GradError("deepcopy(): only leaves can be copied; this tensor is a result. Use .detach().clone().")

@@ -27,10 +27,10 @@ NORMS: dict[str, Callable[[TransformerConfig], nn.Module]] = {
 class AddNorm(nn.Module):
     """Residual connection and norm around a sublayer: norm(x + dropout(sublayer(x)))        (Vaswani et al. 2017, 3.1).
 
-    **The residual tag**: the addition x + f(x) is the one operation of the graph that an AddNorm makes itself, not
-    through a submodule. So a node whose `module` is an AddNorm *is* a residual connection; its first parent is x, the
-    identity, and its second f(x), the branch. A fused op that takes the place of everything after f(x) has the same
-    module and the same two first arguments. Without `residual` there is no addition, hence no such node.
+    **The residual tag**: the sublayer, dropout and norm are modules, so the addition x + f(x) is the one operation of
+    the graph that an AddNorm makes itself. A node whose `module` is an AddNorm *is* a residual connection; its first
+    parent is x, the identity, and its second f(x), the branch. A fused op that takes the place of everything after
+    the sublayer has the same module and the same two first arguments. Without `residual` there is no such node.
 
     config: uses norm, layer_norm_eps, bias, dropout, residual. Shapes: x, sublayer(x) and the result (B, T, D).
 

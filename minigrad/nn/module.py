@@ -10,8 +10,8 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
+from ..arguments import unwrap
 from ..core import state, writes
-from ..op import unwrap
 from ..tensor import Tensor
 from .listen import OUTPUT, active, hear, join, watched
 

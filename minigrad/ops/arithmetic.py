@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..checks import require
 from ..core import Array, DTypeError
 from ..dtypes import floating, promote
-from ..op import op, require
+from ..op import op
 
 
 @op

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..arguments import unwrap
+from ..checks import require
 from ..core import Array, DTypeError
-from ..op import op, require, unwrap
+from ..op import op
 from .arithmetic import add, mul
 from .matmul import matmul
 from .norm import dropout

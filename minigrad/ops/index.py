@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import axis, require
 from ..core import Array, DTypeError, ShapeError
 from ..dtypes import promote
-from ..op import axis, op, require
+from ..op import op
 
 
 @op(view=True)

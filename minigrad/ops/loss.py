@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..arguments import unwrap
+from ..checks import require
 from ..core import Array, DTypeError
 from ..dtypes import floating
-from ..op import op, require, unwrap
+from ..op import op
 from .arithmetic import add, div, masked_fill, mul, neg
 from .index import gather
 from .reduce import mean, sum

@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 from .. import kernels
+from ..checks import require
 from ..core import Array
 from ..dtypes import promote
-from ..op import op, require
+from ..op import op
 from .arithmetic import add
 from .shape import transpose
 

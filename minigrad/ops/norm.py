@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..checks import require, require_float
 from ..core import Array
-from ..op import op, require, require_float
+from ..op import op
 from ..random import keep
 from .arithmetic import add, div, mul, sqrt, sub
 from .reduce import mean

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import axes, axis, require, require_float
 from ..core import Array
 from ..dtypes import floating
-from ..op import axes, axis, op, require, require_float
+from ..op import op
 from .arithmetic import add, div, exp, log, mul, sqrt, sub
 from .shape import reshape
 

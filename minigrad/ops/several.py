@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..checks import axis
 from ..core import ShapeError
-from ..op import axis
 from .index import gather, index
 from .reduce import amax, amin, argmax, argmin
 from .shape import squeeze

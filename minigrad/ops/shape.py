@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import axes, axis, require
 from ..core import Array, ShapeError
 from ..dtypes import promote
-from ..op import axes, axis, op, require
+from ..op import op
 
 
 @op(view=True)

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..arguments import unwrap
+from ..checks import axis, require
 from ..core import Array, DTypeError
 from ..dtypes import floating
-from ..op import axis, op, require, unwrap
+from ..op import op
 from .arithmetic import div, exp, masked_fill, sub, where
 from .reduce import all as all_
 from .reduce import amax, logsumexp, sum

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import unwrap
 from ..core import Array, enable_grad, writes
-from ..op import unwrap
 from ..tensor import Tensor
 
 Group = dict[str, Any]
