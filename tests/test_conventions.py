@@ -14,7 +14,7 @@ inf, nan = np.inf, np.nan
 
 
 class Convention(NamedTuple):
-    """`function(m, *xs)` runs with m = minigrad and with m = torch; `gradients` are for a loss of sum(cotangent * y)."""
+    """`function(m, *xs)` runs with m = minigrad and with m = torch; the loss is sum(cotangent * y)."""
 
     name: str
     function: Callable[..., Any]
@@ -31,7 +31,9 @@ def standardised(m, x):
 CONVENTIONS = [
     # ties
     Convention("max shares", lambda m, x: x.max(), [[1, 3, 3]], 3, [[0, 0.5, 0.5]]),
-    Convention("amax shares", lambda m, x: x.amax(1), [[[1, 3, 3], [2, 2, 2]]], [3, 2], [[[0, 1, 1], [1, 1, 1]]], [2, 3]),
+    Convention(
+        "amax shares", lambda m, x: x.amax(1), [[[1, 3, 3], [2, 2, 2]]], [3, 2], [[[0, 1, 1], [1, 1, 1]]], [2, 3]
+    ),
     Convention("amin shares", lambda m, x: x.amin(1), [[[1, 1, 3]]], [1], [[[0.5, 0.5, 0]]]),
     Convention("max(dim) does not share", lambda m, x: x.max(dim=0).values, [[3, 1, 3]], 3, [[1, 0, 0]]),
     Convention("min(dim) does not share", lambda m, x: x.min(dim=0).values, [[3, 1, 1]], 1, [[0, 1, 0]]),
@@ -40,7 +42,9 @@ CONVENTIONS = [
     # kinks
     Convention("relu at 0", lambda m, x: x.relu(), [[-1, 0, 2]], [0, 0, 2], [[0, 0, 1]]),
     Convention("abs at 0", lambda m, x: x.abs(), [[-1, 0, 2]], [1, 0, 2], [[-1, 0, 1]]),
-    Convention("clamp at its bounds", lambda m, x: x.clamp(-1, 1), [[-2, -1, 0, 1, 2]], [-1, -1, 0, 1, 1], [[0, 1, 1, 1, 0]]),
+    Convention(
+        "clamp at its bounds", lambda m, x: x.clamp(-1, 1), [[-2, -1, 0, 1, 2]], [-1, -1, 0, 1, 1], [[0, 1, 1, 1, 0]]
+    ),
     Convention("std of a constant", lambda m, x: x.std(-1), [[[2, 2, 2]]], [0], [[[0, 0, 0]]]),
     Convention("standardised constant", standardised, [[[2, 2, 2]]], [[0, 0, 0]], [[[1e6, 0, -1e6]]], [[1, 0, -1]]),
     # where the slope is infinite
@@ -70,7 +74,11 @@ CONVENTIONS = [
     Convention("NaN wins a maximum", lambda m, x: x.max().isfinite() * 1.0 + x * 0, [[nan, 3]], [nan, 0], [[0, 0]]),
     Convention("log of a branch not taken", lambda m, x: m.where(x > 0, x.log(), 0.0), [[0, 1]], [0, 0], [[nan, 1]]),
     Convention(
-        "where before the log", lambda m, x: m.where(x > 0, m.where(x > 0, x, 1.0).log(), 0.0), [[0, 2]], [0, np.log(2)], [[0, 0.5]]
+        "where before the log",
+        lambda m, x: m.where(x > 0, m.where(x > 0, x, 1.0).log(), 0.0),
+        [[0, 2]],
+        [0, np.log(2)],
+        [[0, 0.5]],
     ),
     # softmax and its relatives
     Convention(
@@ -82,25 +90,52 @@ CONVENTIONS = [
         [[1, 7, 3]],
     ),
     Convention("softmax of -inf only", lambda m, x: x.softmax(-1), [[[-inf, -inf]]], [[nan, nan]], [[[nan, nan]]]),
-    Convention("softmax of -1e9 only", lambda m, x: x.softmax(-1), [[[-1e9, -1e9]]], [[0.5, 0.5]], [[[-0.5, 0.5]]], [[1, 3]]),
-    Convention("softmax with NaN", lambda m, x: x.softmax(-1), [[[nan, 1], [0, 0]]], [[nan, nan], [0.5, 0.5]], [[[nan, nan], [0, 0]]]),
-    Convention("softmax far apart", lambda m, x: x.softmax(-1), [[1e4, -1e4, 1e4]], [0.5, 0, 0.5], [[-0.5, 0, 0.5]], [1, 2, 3]),
+    Convention(
+        "softmax of -1e9 only", lambda m, x: x.softmax(-1), [[[-1e9, -1e9]]], [[0.5, 0.5]], [[[-0.5, 0.5]]], [[1, 3]]
+    ),
+    Convention(
+        "softmax with NaN",
+        lambda m, x: x.softmax(-1),
+        [[[nan, 1], [0, 0]]],
+        [[nan, nan], [0.5, 0.5]],
+        [[[nan, nan], [0, 0]]],
+    ),
+    Convention(
+        "softmax far apart", lambda m, x: x.softmax(-1), [[1e4, -1e4, 1e4]], [0.5, 0, 0.5], [[-0.5, 0, 0.5]], [1, 2, 3]
+    ),
     Convention("log_softmax far apart", lambda m, x: x.log_softmax(-1), [[1e4, -1e4]], [0, -2e4], [[-2, 2]], [1, 2]),
     Convention("log_softmax with -inf", lambda m, x: x.log_softmax(-1), [[0, -inf]], [0, -inf], [[-2, 2]], [1, 2]),
-    Convention("logsumexp far apart", lambda m, x: x.logsumexp(-1), [[1e4, -1e4, 1e4]], 1e4 + np.log(2), [[0.5, 0, 0.5]]),
+    Convention(
+        "logsumexp far apart", lambda m, x: x.logsumexp(-1), [[1e4, -1e4, 1e4]], 1e4 + np.log(2), [[0.5, 0, 0.5]]
+    ),
     Convention("logsumexp with -inf", lambda m, x: x.logsumexp(-1), [[0, -inf]], 0, [[1, 0]]),
     Convention("logsumexp with inf", lambda m, x: x.logsumexp(-1), [[0, inf]], inf, [[0, nan]]),
     Convention("sigmoid far out", lambda m, x: x.sigmoid(), [[1e4, -1e4, 0]], [1, 0, 0.5], [[0, 0, 0.25]]),
     # indices
     Convention("a row chosen twice", lambda m, w: w[[0, 0, 2]], [[1, 2, 3]], [1, 1, 3], [[3, 0, 4]], [1, 2, 4]),
-    Convention("a row looked up twice", lambda m, w: w[m.tensor([[1, 1], [2, 1]])], [[1, 2, 3]], [[2, 2], [3, 2]], [[0, 7, 5]], [[1, 2], [5, 4]]),
+    Convention(
+        "a row looked up twice",
+        lambda m, w: w[m.tensor([[1, 1], [2, 1]])],
+        [[1, 2, 3]],
+        [[2, 2], [3, 2]],
+        [[0, 7, 5]],
+        [[1, 2], [5, 4]],
+    ),
     Convention("a mask", lambda m, x: x[x > 1], [[1, 2, 3]], [2, 3], [[0, 5, 6]], [5, 6]),
-    Convention("gathered twice", lambda m, x: x.gather(0, m.tensor([1, 1, 0])), [[1, 2]], [2, 2, 1], [[5, 3]], [1, 2, 5]),
+    Convention(
+        "gathered twice", lambda m, x: x.gather(0, m.tensor([1, 1, 0])), [[1, 2]], [2, 2, 1], [[5, 3]], [1, 2, 5]
+    ),
     # nothing at all
     Convention("sum of nothing", lambda m, x: x.sum(), [np.zeros((0, 3))], 0, [np.zeros((0, 3))]),
     Convention("mean of nothing", lambda m, x: x.mean(), [np.zeros(0)], nan, [np.zeros(0)]),
-    Convention("product of empty matrices", lambda m, a, b: a @ b, [np.zeros((2, 0)), np.zeros((0, 3))], np.zeros((2, 3)), [np.zeros((2, 0)), np.zeros((0, 3))]),
-]  # fmt: skip
+    Convention(
+        "product of empty matrices",
+        lambda m, a, b: a @ b,
+        [np.zeros((2, 0)), np.zeros((0, 3))],
+        np.zeros((2, 3)),
+        [np.zeros((2, 0)), np.zeros((0, 3))],
+    ),
+]
 
 
 def run(convention, m, as_tensor):

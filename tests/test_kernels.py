@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minigrad import kernels
-from minigrad.kernels import reference
+from minigrad.kernels import gemm, reference
 
 DTYPES = [np.float32, np.float64]
 ROW_KERNELS = ["softmax", "log_softmax", "masked_softmax", "softmax_vjp", "log_softmax_vjp"]
@@ -113,6 +113,17 @@ def test_matmul_reads_heads_in_place(rng):
         rng.standard_normal((2, 9, 4, 8)).astype(np.float32).transpose(0, 2, 1, 3) for _ in range(2)
     )  # (B, H, T, K)
     assert_is_product(run("matmul", x, y.swapaxes(-1, -2)), x, y.swapaxes(-1, -2))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 20, 65), (70, 3, 31), (30, 5, 48)])
+def test_matmul_writes_its_result_and_nothing_beside_it(shape, rng):
+    m, k, n = shape
+    a, b = rng.standard_normal((m, k)).astype(np.float32), rng.standard_normal((k, n)).astype(np.float32)
+    memory = np.full(m * n + 2000, 77, np.float32)
+    gemm._multiply(gemm._kernels[a.dtype], a, b, memory[1000:-1000].reshape(m, n))
+    assert_is_product(memory[1000:-1000].reshape(m, n), a, b)
+    assert (memory[:1000] == 77).all()
+    assert (memory[-1000:] == 77).all()
 
 
 def test_a_sum_of_nothing_is_zero(either):

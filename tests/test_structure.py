@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "core": {"writes"},
     "dtypes": {"core"},
     "checks": {"core"},
-    "op": {"core", "dtypes"},
+    "op": {"core", "dtypes", "checks"},
     "arguments": CORE,
     "ops": CORE | {"random", "kernels", "arguments"},
     "tensor": CORE | {"ops", "arguments"},

@@ -78,8 +78,11 @@ def test_work_is_shared_from_a_size_on(monkeypatch, rng):
     monkeypatch.setattr(kernel, "parallel", lambda *arguments: calls.append("shared"))
     kernels.matmul(a[:2, :2], a[:2, :2])
     kernels.matmul(a, a)
-    with threads._pool:  # as if another thread of Python had it
+    assert threads._pool.acquire(timeout=10)  # as if another thread of Python had it
+    try:
         kernels.matmul(a, a)
+    finally:
+        threads._pool.release()
     kernels.set_num_threads(1)
     kernels.matmul(a, a)
     assert calls == ["alone", "shared", "alone", "alone"]
@@ -119,9 +122,8 @@ def test_a_number_of_threads_that_makes_no_sense_is_an_error(n):
 # ------------------------------------------------------------------------------------------------------ other processes
 def python(code, **environment):
     """Standard output of a new interpreter, and its standard error."""
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, timeout=120
-    )
+    environment = os.environ | {"MINIGRAD_KERNELS": "numba"} | environment
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     return done.stdout.strip(), done.stderr
 
 
@@ -133,6 +135,30 @@ kernels.set_num_threads(2)
 a = np.random.default_rng(0).standard_normal((400, 400)).astype(np.float32)
 expected = kernels.matmul(a, a)
 """
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is fenced off as Linux does it")
+def test_matmul_reads_nothing_beyond_its_arguments():
+    code = """
+import ctypes, mmap
+def at_the_end(x):
+    page = mmap.PAGESIZE
+    memory = mmap.mmap(-1, (-(-x.nbytes // page) + 1) * page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    fence = len(memory) - page
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + fence), page, 0) == 0
+    y = np.frombuffer(memory, x.dtype, x.size, fence - x.nbytes).reshape(x.shape)
+    y[...] = x
+    return y
+for m, k, n in [(1, 1, 1), (7, 20, 65), (70, 33, 31), (7, 33, 31), (30, 5, 40), (3, 17, 100)]:
+    a, b = np.ones((m, k), np.float32), np.ones((k, n), np.float32)
+    first, second, first_t, second_t = [at_the_end(x) for x in (a, b, a.T.copy(), b.T.copy())]
+    for x in (first, first_t.T):
+        for y in (second, second_t.T):
+            assert (kernels.matmul(x, y) == k).all()
+print("read")
+"""
+    assert python(PRODUCT + code) == ("read", "")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -178,7 +204,7 @@ kernels.matmul(np.ones((2, 2)), np.ones((2, 2)))
 seen += ["numba" in sys.modules, os.environ["OMP_WAIT_POLICY"]]
 print(json.dumps(seen))
 """
-    out, errors = python(code, MINIGRAD_KERNELS="numba")
+    out, errors = python(code)
     assert errors == ""
     assert json.loads(out) == ["numba", False, "numba", False, True, "passive"]
 
@@ -204,7 +230,7 @@ try:
 except ImportError as error:
     print(error)
 """
-    out, _ = python(code, MINIGRAD_KERNELS="numba")
+    out, _ = python(code)
     assert out.startswith("minigrad.kernels: Numba cannot be imported")
     assert "MINIGRAD_KERNELS=numpy" in out
 

@@ -105,7 +105,7 @@ def scaled_dot_product_attention(
     p = kernels.softmax(scores, -1) if mask is None else kernels.masked_softmax(scores, mask, -1)
 
     def dropped(x: Array) -> Array:
-        return kernels.dropout(x, dropout_p, seed) if dropout_p > 0 else x
+        return x if seed is None or dropout_p == 0 else kernels.dropout(x, dropout_p, seed)
 
     def products(g: Array) -> tuple[Array | None, ...]:
         dv = kernels.matmul(dropped(p).mT, g)
