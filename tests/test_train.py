@@ -6,13 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import minigrad as mg
 from minitransformer.batching import pad
 from minitransformer.config import TransformerConfig
 from minitransformer.decoding import evaluating
+from minitransformer.evaluate import Translator
 from minitransformer.runs import Recipe
 from minitransformer.tasks import make_task
 from minitransformer.train import TrainConfig, Trainer, TrainingError
-from minitransformer.vocab import BOS, EOS
+from minitransformer.vocab import BOS, EOS, PAD
 
 MODEL = TransformerConfig(
     src_vocab_size=4, d_model=16, nhead=2, num_encoder_layers=1, num_decoder_layers=1, dim_feedforward=32, dropout=0.1
@@ -64,6 +66,10 @@ def test_one_seed_gives_one_run_bit_for_bit():
 @pytest.mark.parametrize("change", [{"seed": 1}, {"lr_factor": 1.1}, {"label_smoothing": 0.0}, {"max_norm": 0.1}])
 def test_other_options_give_another_run(change):
     assert parameters(trained(recipe())) != parameters(trained(recipe(**change)))
+
+
+def test_the_seed_decides_the_first_parameters():
+    assert parameters(recipe().begin(TASK.splits)) != parameters(recipe(seed=1).begin(TASK.splits))
 
 
 def test_a_model_in_evaluation_mode_is_trained_with_dropout_all_the_same():
@@ -124,9 +130,14 @@ def test_a_loss_that_is_not_finite_ends_training_before_the_parameters_are_lost(
 
 
 # ----------------------------------------------------------------------------------------------------------- the scores
-def test_scores_do_not_depend_on_batches_and_padding():
-    trainer = trained(recipe(steps=300))
-    translator, pairs = trainer.translator, TASK.splits["train"][:40]
+@pytest.fixture(scope="module")
+def learnt() -> Translator:
+    """A translator that has learnt enough to end its sentences, and writes a different one for each source."""
+    return trained(recipe(steps=300)).translator
+
+
+def test_scores_do_not_depend_on_batches_and_padding(learnt):
+    translator, pairs = learnt, TASK.splits["train"][:40]
     assert len({len(target) for _, target in pairs}) > 1
     loss, right, tokens = 0.0, 0, 0
     for source, target in pairs:
@@ -145,6 +156,33 @@ def test_scores_do_not_depend_on_batches_and_padding():
     ended = [i for i, text in enumerate(translations) if len(text.split()) < 10]  # others are cut, where the batch says
     assert len(ended) > 20
     assert [translations[i] for i in ended] == [translator.translate([pairs[i][0]])[0] for i in ended]
+    assert [translations[i] for i in ended] == translator.translate([pairs[i][0] for i in reversed(ended)])[::-1]
+
+
+def test_padding_is_no_token_that_could_be_right():
+    translator = recipe().begin(TASK.splits).translator
+    translator.model.generator.bias.data[PAD] = 1e3
+    assert translator.evaluate(TASK.splits["train"][:40])[0].token_accuracy == 0
+
+
+def test_attention_is_shown_for_the_tokens_that_the_model_writes(learnt):
+    translator = learnt
+    patterns, source, target = translator.attention("1 2 3")
+    ids = [translator.target.tokens.index(token) for token in target]
+    src = pad([[*translator.source.encode("1 2 3"), EOS]])
+    assert source == [*translator.source.tokeniser.split("1 2 3"), "<eos>"]
+    assert len(set(target)) > 2
+    assert list(patterns) == ["layer 0"]
+    assert patterns["layer 0"].shape == (2, len(target), len(source))
+    for t in range(len(target)):  # each row belongs to the prefix after which its token was written
+        prefix = [BOS, *ids[:t]]
+        with evaluating(translator.model), mg.nn.capture(translator.model, "*cross_attn.pattern") as seen:
+            logits = translator.model(src, pad([prefix])).numpy()[0, -1]
+        logits[[PAD, BOS]] = -np.inf
+        assert logits.argmax() == ids[t]
+        np.testing.assert_allclose(
+            patterns["layer 0"][:, t], seen["decoder.layers.0.cross_attn.pattern"].numpy()[0, :, -1], atol=1e-6
+        )
 
 
 def test_evaluation_leaves_the_model_in_the_mode_it_was_in():
