@@ -113,6 +113,11 @@ def test_the_number_of_threads_can_be_set_and_read():
     assert kernels.get_num_threads() == 2
 
 
+def test_no_more_threads_are_woken_than_were_asked_for():
+    code = "import numba; print(numba.config.NUMBA_NUM_THREADS, numba.get_num_threads())"
+    assert python(PRODUCT + code, NUMBA_NUM_THREADS="3") == ("3 2", "")
+
+
 @pytest.mark.parametrize("n", [0, -1, 1.5, True, "2"])
 def test_a_number_of_threads_that_makes_no_sense_is_an_error(n):
     with pytest.raises(ValueError, match=r"set_num_threads\(\): n is .*; it must be an integer of at least 1"):

@@ -58,7 +58,8 @@ class _Mask(threading.local):
     def apply(self) -> None:
         from numba import config, set_num_threads
 
-        set_num_threads(min(_threads, config.NUMBA_NUM_THREADS))
+        most = config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue]  # made from the environment
+        set_num_threads(min(_threads, most))
         self.threads = _threads
 
 
