@@ -93,7 +93,7 @@ def attention_figure(patterns: Mapping[str, np.ndarray], source: Sequence[str], 
     every row; `target` holds the T tokens that the decoder is about to write, `source` the S tokens that it looks at.
 
     >>> figure = attention_figure({"layer 0": np.full((2, 1, 3), 1 / 3)}, ["a", "b", "c"], ["x"])
-    >>> [axes.get_title() for axes in figure.axes[:2]]
+    >>> [axes.get_title(loc="left") for axes in figure.axes[:2]]
     ['layer 0, head 0', 'layer 0, head 1']
     """
     import matplotlib as mpl

@@ -1,6 +1,7 @@
 """The command line: what it prints and where, what it writes, exit codes, and errors that name the remedy."""
 
 import errno
+import io
 import json
 import os
 import re
@@ -13,11 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 import minigrad as mg
 from minitransformer import cli, runs
 from minitransformer.cli import ERROR, OK, USAGE, app
+from minitransformer.progress import TrainingProgress
 from minitransformer.runs import CHECKPOINT, LOG, open_checkpoint
 
 TINY = ["--symbols=4", "--max-length=3", "--d-model=8", "--nhead=2", "--layers=1", "--dim-feedforward=16"]
@@ -64,6 +67,18 @@ def test_train_ends_with_translations_accuracy_time_and_where_all_is(trained):
     assert re.search(r"Wall time: data [\d.]+ s, first step [\d.]+ s, training .*evaluation .*pictures .*in all", text)
     assert f"Written to {folder}: {CHECKPOINT}, {LOG}, loss.png" in text
     assert f"minitransformer translate {folder}" in text
+
+
+def test_a_terminal_gets_a_bar_with_loss_learning_rate_speed_and_time_left():
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with TrainingProgress(console, done=4, steps=30) as progress:
+        for step in (5, 6, 7):
+            progress.step({"step": step, "loss": 0.5, "learning_rate": 1e-3}, tokens=100)
+        progress.say("a line [with brackets] above")
+    text = console.file.getvalue()
+    assert re.search(r"7/30.*loss 0.5000  lr 1.00e-03  [\d,]+ tokens/s  \d:\d\d left", text)
+    assert "a line [with brackets] above" in text
+    assert "step 7" not in text
 
 
 def test_an_existing_checkpoint_is_neither_overwritten_nor_resumed_unasked(folder):
@@ -234,6 +249,11 @@ def test_importing_the_command_line_is_quick():
         (["train", "copy", "--resume", "--overwrite"], USAGE, r"exclude each other"),
         (["train", "copy", "--resume", "--out=nowhere"], ERROR, r"there is no checkpoint .*nowhere"),
         (["train", "copy", "--out=file/below"], ERROR, r"file/below: .*choose another folder"),
+        (
+            ["train", "copy", "--lr-factor=1e30", *TINY],
+            ERROR,
+            r"loss of step \d is nan.*Train with a smaller lr_factor",
+        ),
         (["translate", "nowhere", "1"], ERROR, r"there is no checkpoint nowhere"),
         (["translate", "file", "1"], ERROR, r"file: not a checkpoint"),
         (["translate", "truncated", "1"], ERROR, r"truncated: not a checkpoint, or only a part of one"),

@@ -18,6 +18,7 @@ import minigrad as mg
 from minitransformer.cli import INTERRUPTED, OK
 from minitransformer.config import TransformerConfig
 from minitransformer.runs import CHECKPOINT, LOG, Recipe, open_checkpoint, save
+from minitransformer.session import StopRequest
 from minitransformer.tasks import make_task
 from minitransformer.train import TrainConfig, Trainer
 
@@ -167,6 +168,16 @@ def test_kill_9_at_any_moment_loses_no_checkpoint(finished, tmp_path, rng, runni
             break
         (tmp_path / CHECKPOINT).unlink()  # finished too soon: once more from the start
     assert kills >= 12
+
+
+def test_the_second_signal_stops_at_once_and_afterwards_all_is_as_before(capfd):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), StopRequest() as stop:  # noqa: PT012 it is the second one that raises
+        signal.raise_signal(signal.SIGINT)
+        assert stop.made
+        assert "Once more to stop at once" in capfd.readouterr().err
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -169,6 +169,8 @@ print("read")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_computes_alone():
     child = """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on every fork of a threaded process warns
 pid = os.fork()
 if pid == 0:
     signal.alarm(30)  # a child that hangs is killed
