@@ -30,7 +30,7 @@ STYLE: dict[Any, Any] = {
     "xtick.color": "#444444",
     "ytick.color": "#444444",
 }
-SMOOTHING = 50  # steps over which the loss of single batches is averaged
+SMOOTHING = 20  # steps over which the loss of single batches is averaged
 
 
 def loss_figure(history: Sequence[Mapping[str, Any]]) -> Figure:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ class Recipe:
 class Checkpoint:
     """A recipe and how far it has got."""
 
+    file: Path
     recipe: Recipe
     source: Vocab
     target: Vocab
@@ -75,17 +77,31 @@ class Checkpoint:
     state: dict[str, Any]
 
     def translator(self) -> Translator:
-        """Make the translator as it was."""
+        """Make the translator as it was. Raises CheckpointError if the tensors are not those of the recipe."""
         translator = self.recipe.translator(self.source, self.target)
-        translator.model.load_state_dict(below("model", self.tensors))
+        with self._misfits():
+            translator.model.load_state_dict(below("model", self.tensors))
         translator.model.eval()
         return translator
 
     def trainer(self, recipe: Recipe, splits: Splits) -> Trainer:
-        """Make a trainer that goes on where this one stopped; `recipe` may differ in how long to train."""
+        """Make a trainer that goes on where this one stopped; `recipe` may differ in how long to train.
+
+        Raises CheckpointError if the state is not one of the recipe.
+        """
         trainer = recipe.trainer(recipe.translator(self.source, self.target), splits)
-        trainer.load_state(self.tensors, self.state)
+        with self._misfits():
+            trainer.load_state(self.tensors, self.state)
         return trainer
+
+    @contextmanager
+    def _misfits(self) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.file}: what is in the checkpoint does not fit together ({error}). Train anew with --overwrite."
+            ) from None
 
 
 def save(folder: Path, recipe: Recipe, trainer: Trainer) -> None:
@@ -119,7 +135,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     try:
         recipe = Recipe.from_dict(meta["recipe"])
         source, target = (Vocab.from_dict(meta["vocabularies"][side]) for side in ("source", "target"))
-        return Checkpoint(recipe, source, target, tensors, meta["state"])
+        return Checkpoint(file, recipe, source, target, tensors, meta["state"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{file}: a checkpoint, but not of a minitransformer that this version knows ({error!r}). "
