@@ -46,8 +46,8 @@ class Step:
 def greedy(model: Transformer, src: Any, max_len: int | None = None, use_cache: bool = True) -> Array:
     """Write, for every source sentence of a batch, the most probable token, then the next, until all have ended.
 
-    src: integers (B, S), padded; max_len: most tokens of an answer, the end of sentence included, 2 S + 10 unless
-    given, and never more than the model has positions; use_cache: keep keys and values, which changes nothing but the
+    src: integers (B, S), padded; max_len: most tokens of an answer, the end of sentence included; unless given, twice
+    the tokens of its own source sentence and 10 more; never more than the model has positions; use_cache: keep keys and values, which changes nothing but the
     time. Returns integers (B, L), L at most max_len: without begin of sentence, with the end of sentence (unless cut
     off by max_len) and padding after it. Runs in evaluation mode and without a graph, and leaves the model in the mode
     in which it was. Raises ValueError for an empty batch or a max_len below 1.
@@ -61,19 +61,19 @@ def greedy(model: Transformer, src: Any, max_len: int | None = None, use_cache: 
     src = tokens("src", src)
     if src.size == 0:
         raise ValueError(f"greedy(): src has shape {src.shape}; there is nothing to decode. Give at least one token.")
-    length = 2 * src.shape[1] + 10 if max_len is None else max_len
-    if length < 1:
+    if max_len is not None and max_len < 1:
         raise ValueError(f"greedy(): max_len is {max_len}; it must be at least 1.")
+    limits = 2 * (src != config.pad_id).sum(axis=1) + 10 if max_len is None else np.full(len(src), max_len)  # (B,)
     if model.decoder.positions.max_len is not None:
-        length = min(length, model.decoder.positions.max_len)
+        limits = np.minimum(limits, model.decoder.positions.max_len)
     written = np.full((len(src), 1), config.bos_id)
     ended = np.zeros(len(src), bool)
     with evaluating(model):
         step = Step(model, src, use_cache)
-        for _ in range(length):
+        for length in range(1, limits.max() + 1):
             best = np.where(ended, config.pad_id, step(written).argmax(axis=-1))  # (B,)
             written = np.concatenate([written, best[:, None]], axis=1)
-            ended |= best == config.eos_id
+            ended |= (best == config.eos_id) | (length == limits)
             if ended.all():
                 break
     return written[:, 1:]
