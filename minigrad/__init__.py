@@ -17,8 +17,10 @@ from .checkpoint import load, save
 from .core import DTypeError, GradError, ShapeError, enable_grad, is_grad_enabled, no_grad
 from .creation import (
     arange,
+    cat,
     empty,
     eye,
+    flip,
     from_numpy,
     full,
     ones,
@@ -27,7 +29,12 @@ from .creation import (
     randint,
     randn,
     randperm,
+    roll,
+    softmax,
+    stack,
     tensor,
+    tril,
+    triu,
     zeros,
     zeros_like,
 )
@@ -40,6 +47,7 @@ from .ops import (
     matmul,
     maximum,
     minimum,
+    pow,
     relu,
     sigmoid,
     sin,
@@ -50,6 +58,7 @@ from .ops import (
 )
 from .random import manual_seed
 from .tensor import Tensor
+from .version import __version__
 
 float32, float64, int32, int64 = np.float32, np.float64, np.int32, np.int64
 uint8, bool_, long, float, double = np.uint8, np.bool_, np.int64, np.float32, np.float64

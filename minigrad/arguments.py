@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .core import Array, DTypeError, Value
-from .dtypes import default_dtype
+from .core import Array, DTypeError, ShapeError, Value
+from .dtypes import from_python
 
 
 def as_array(data: Any, dtype: Any = None) -> Array:
     """`data` as an array: Python numbers become float32, int64 or bool, arrays and tensors keep their dtype."""
-    array = np.asarray(data.data if isinstance(data, Value) else plain(data), dtype)
+    array = np.asarray(data.data, dtype) if isinstance(data, Value) else from_python("tensor", plain(data), dtype)
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"tensor(): data of dtype {array.dtype} is not supported; use floats, integers or booleans.")
-    given = dtype is not None or isinstance(data, Value | np.ndarray | np.generic)
-    return array if given or array.dtype.kind != "f" else array.astype(default_dtype)
+    return array
 
 
 def plain(x: Any) -> Any:
@@ -32,7 +33,24 @@ def plain(x: Any) -> Any:
 def sizes(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     """Sizes given as view(2, 3), view((2, 3)) or view([2, 3])."""
     given = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], Sequence) else arguments
-    return tuple(int(n) for n in given)
+    try:
+        return tuple(operator.index(n) for n in given)
+    except TypeError:
+        raise TypeError(f"sizes are whole numbers, as in (2, 3); got {', '.join(map(repr, arguments))}") from None
+
+
+def only_one(name: str, x: Array, remedy: str) -> Any:
+    """The single element of `x` as a Python number."""
+    if x.size != 1:
+        raise ShapeError(f"{name}(): a has shape {x.shape}, {x.size} elements; there must be exactly one. {remedy}")
+    return x.item()
+
+
+def sequence(name: str, tensors: Any) -> Sequence[Any]:
+    """The one list or tuple that cat() and stack() take."""
+    if not isinstance(tensors, list | tuple):
+        raise TypeError(f"{name}(): expected a list of tensors, got a {type(tensors).__name__}; write {name}([a, b])")
+    return tensors
 
 
 def flattened(x: Array, start: int, end: int) -> tuple[int, ...]:
@@ -41,6 +59,13 @@ def flattened(x: Array, start: int, end: int) -> tuple[int, ...]:
         return (1,)
     start, end = start % x.ndim, end % x.ndim
     return (*x.shape[:start], int(np.prod(x.shape[start : end + 1])), *x.shape[end + 1 :])
+
+
+def pickled(x: Any) -> tuple[Any, ...]:
+    """What pickle stores of a leaf: its data and whether it wants a gradient."""
+    if not x.is_leaf:
+        raise TypeError("pickle: only leaves can be pickled; this tensor is the result of an operation. Use .detach().")
+    return partial(type(x), requires_grad=x.requires_grad), (x.data,)
 
 
 def no_number(x: Any) -> bool:

@@ -19,6 +19,15 @@ def require_float(name: str, x: Array) -> None:
         raise DTypeError(f"{name}(): a has dtype {x.dtype}; it must be a float dtype. Convert it with .float() first.")
 
 
+def mismatch(name: str, arrays: list[Array | None]) -> ShapeError:
+    """The error for arrays that NumPy could not broadcast."""
+    shapes = " and ".join([str(a.shape) for a in arrays if a is not None])
+    return ShapeError(
+        f"{name}(): the arguments have shapes {shapes}; sizes must be equal or 1, counted from the last dimension. "
+        "Try unsqueeze() or view() to line them up."
+    )
+
+
 def axes(name: str, a: Array, dim: int | tuple[int, ...] | None) -> tuple[int, ...]:
     """`dim` as non-negative axis numbers of `a`, in the order given; None and () mean all of them, as in PyTorch."""
     dims = (dim,) if isinstance(dim, int | np.integer) else tuple(dim or ())

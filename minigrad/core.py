@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator, contextmanager
 from heapq import heappop, heappush
+from inspect import isgeneratorfunction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -208,6 +209,12 @@ class no_grad(ContextDecorator):
     """Inside, no graph is built: a context manager and a decorator, nestable, for the current thread only."""
 
     enabled = False
+
+    def __call__(self, func: Any) -> Any:
+        """As a decorator."""
+        if isgeneratorfunction(func):
+            raise TypeError(f"{type(self).__name__}(): {func.__name__} is a generator; put the `with` inside of it.")
+        return super().__call__(func)
 
     def __enter__(self) -> None:
         state.outer_modes.append(state.grad_enabled)

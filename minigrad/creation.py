@@ -1,13 +1,14 @@
-"""New tensors: filled, counted, random. Sizes may be given as zeros(2, 3) or zeros((2, 3))."""
+"""New tensors: filled, counted, random, joined. Sizes may be given as zeros(2, 3) or zeros((2, 3))."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from . import random
-from .arguments import sizes
+from . import ops, random
+from .arguments import sequence, sizes
 from .core import Array
 from .dtypes import default_dtype
 from .tensor import Tensor
@@ -99,3 +100,47 @@ def randint(low: int, high: int | None = None, size: Any = (), dtype: Any = np.i
 def randperm(n: int) -> Tensor:
     """0..n-1 in random order."""
     return Tensor(random.generator().permutation(n))
+
+
+def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """The tensors one behind the other along `dim`.
+
+    >>> cat([zeros(1), ones(2)])
+    tensor([0., 1., 1.])
+    """
+    return ops.cat(*sequence("cat", tensors), dim=dim)
+
+
+def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """The tensors side by side along a new dimension.
+
+    >>> stack([zeros(2), ones(2)], 1)
+    tensor([[0., 1.],
+            [0., 1.]])
+    """
+    return ops.stack(*sequence("stack", tensors), dim=dim)
+
+
+def tril(x: Any, diagonal: int = 0) -> Tensor:
+    """`x` with zeros above the diagonal of its last two dimensions."""
+    return ops.tril(x, diagonal=diagonal)
+
+
+def triu(x: Any, diagonal: int = 0) -> Tensor:
+    """`x` with zeros below the diagonal of its last two dimensions."""
+    return ops.triu(x, diagonal=diagonal)
+
+
+def flip(x: Any, dims: Sequence[int]) -> Tensor:
+    """`x` read backwards along `dims`."""
+    return ops.flip(x, dims=sizes((dims,)))
+
+
+def roll(x: Any, shifts: int, dims: int) -> Tensor:
+    """`x` moved by `shifts` along `dims`; what falls out at the end comes in at the start."""
+    return ops.roll(x, shifts=shifts, dim=dims)
+
+
+def softmax(x: Any, dim: int) -> Tensor:
+    """exp(x) / sum(exp(x)) along `dim`."""
+    return ops.softmax(x, dim=dim)

@@ -6,18 +6,36 @@ from typing import Any
 
 import numpy as np
 
-from .core import Array, DTypeError, Value
+from .core import Array, DTypeError, ShapeError, Value
 
 default_dtype = np.dtype(np.float32)
 
 
-def as_operand(x: Any, inputs: tuple[Any, ...]) -> Array | None:
-    """An argument that is not a tensor, as an array. None stays None: an optional input that is absent."""
-    if x is None or type(x) is np.ndarray:
+def as_operand(op: Any, x: Any, inputs: tuple[Any, ...]) -> Array | None:
+    """An argument that is not a tensor, as an array. None stays None where the op has an optional input."""
+    if type(x) is np.ndarray:
         return x
+    if x is None:
+        required = inputs[: len(inputs) - op.optional]
+        for position, y in enumerate(required, 1):
+            if y is None:
+                raise DTypeError(f"{op.name}(): argument {position} is None; give a tensor, an array or a number.")
+        return None
     if isinstance(x, bool | int | float) and not isinstance(x, np.generic):
         return np.asarray(x, _scalar_dtype(x, inputs))
-    return np.asarray(x)
+    return from_python(op.name, x)
+
+
+def from_python(name: str, x: Any, dtype: Any = None) -> Array:
+    """`x` as an array; Python floats, in lists too, become float32 unless a dtype is given."""
+    try:
+        array = np.asarray(x, dtype)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        raise ShapeError(f"{name}(): the lists have different lengths. Pad them to one length first.") from None
+    python = dtype is None and array.dtype.kind == "f" and not isinstance(x, np.ndarray | np.generic)
+    return array.astype(default_dtype) if python else array
 
 
 def _scalar_dtype(x: Any, inputs: tuple[Any, ...]) -> np.dtype:

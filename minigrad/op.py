@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from .core import GradError, Node, ShapeError, Value, state, writes
+from .checks import mismatch
+from .core import GradError, Node, Value, state, writes
 from .dtypes import as_operand
 
 registry: dict[str, Op] = {}
@@ -43,8 +44,9 @@ class Op:
         self.definition = definition
         self.view = view
         self.signature = inspect.signature(forward)
-        kinds = [p.kind for p in self.signature.parameters.values()]
-        self.arity = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)  # array arguments, the optional ones included
+        arguments = [p for p in self.signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        self.arity = len(arguments)  # array arguments, the optional ones included
+        self.optional = sum(p.default is None for p in arguments)
         self.__doc__ = forward.__doc__
         self.__wrapped__ = forward  # doctest and inspect look through to the function
         if self.name in registry:
@@ -72,18 +74,14 @@ class Op:
                     wanted = True
                     if x.node.serial < writes.latest:
                         writes.check_fresh(x)
-        arrays = [x.data if isinstance(x, Value) else as_operand(x, inputs) for x in inputs]
+        arrays = [x.data if isinstance(x, Value) else as_operand(self, x, inputs) for x in inputs]
         try:
             with np.errstate(all="ignore"):  # infinity and NaN are results like others, as in PyTorch
                 out, products = self.forward(*arrays, **settings)
         except ValueError as error:
             if "could not be broadcast" not in str(error):
                 raise
-            shapes = " and ".join([str(a.shape) for a in arrays if a is not None])
-            raise ShapeError(
-                f"{self.name}(): the arguments have shapes {shapes}; sizes must be equal or 1, counted from the last "
-                "dimension. Try unsqueeze() or view() to line them up."
-            ) from None
+            raise mismatch(self.name, arrays) from None
         if type(out) is not np.ndarray:
             out = np.asarray(out)
         if like is None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import ops
-from .arguments import as_array, flattened, no_number, plain, sizes
+from .arguments import as_array, flattened, no_number, only_one, pickled, plain, sizes
 from .core import Array, DTypeError, GradError, ShapeError, Value, backward, leaf, state, writes
 
 Dim = int | tuple[int, ...] | None
@@ -37,7 +37,9 @@ class Tensor(Value):
     __array_ufunc__ = None  # NumPy leaves `array + tensor` to us, and refuses `array += tensor`
     grad: Tensor | None
 
-    def __init__(self, data: Any, requires_grad: Flag = False, dtype: Any = None) -> None:
+    def __init__(self, data: Any, *more: Any, requires_grad: Flag = False, dtype: Any = None) -> None:
+        if more:
+            raise TypeError(f"Tensor(): one argument is the data; for sizes use mg.empty{(data, *more)}.")
         self.data = as_array(data, dtype)
         self.grad = None
         self.node = None
@@ -87,7 +89,7 @@ class Tensor(Value):
         if create_graph:
             raise GradError("backward(): create_graph=True: minigrad computes first derivatives only.")
         if self.node is None:
-            raise GradError("backward(): no gradient is wanted here: no leaf below requires one, or no_grad() was on.")
+            raise GradError("backward(): no gradient is wanted: no leaf has requires_grad=True, or no_grad() was on.")
         if gradient is None:
             if self.data.size != 1:
                 raise GradError(f"backward(): the shape is {self.shape}; give `gradient`, or reduce to one number.")
@@ -130,8 +132,13 @@ class Tensor(Value):
     def numel(self) -> int: return self.data.size
     def nelement(self) -> int: return self.data.size
     def is_contiguous(self) -> Flag: return self.data.flags.c_contiguous
-    def item(self) -> Any: return self.data.item()
+    def item(self) -> Any: return only_one("item", self.data, "Use tolist().")
     def tolist(self) -> Any: return self.data.tolist()
+    def __bool__(self) -> Flag: return bool(only_one("bool", self.data, "Use .all() or .any()."))
+    def __float__(self) -> Any: return float(self.item())
+    def __int__(self) -> int: return int(self.item())
+    def __copy__(self) -> Tensor: return self.detach().requires_grad_(self.requires_grad)
+    def __reduce__(self) -> Any: return pickled(self)
     # fmt: on
 
     def numpy(self) -> Array:
@@ -163,26 +170,12 @@ class Tensor(Value):
             raise TypeError("iteration over a 0-d tensor")
         return (self[i] for i in range(len(self.data)))
 
-    def __bool__(self) -> Flag:
-        if self.data.size != 1:
-            raise GradError(f"bool(): a tensor of shape {self.shape} is many truth values. Use .all() or .any().")
-        return bool(self.data)
-
-    def __float__(self) -> Any:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
     def __index__(self) -> int:
         if self.data.ndim or self.data.dtype.kind not in "iub":
             raise TypeError(f"only a 0-d integer tensor can be an index, not one of shape {self.shape}, {self.dtype}")
         return int(self.data)
 
     __hash__ = object.__hash__  # by identity, although == compares elements
-
-    def __copy__(self) -> Tensor:
-        return self.detach().requires_grad_(self.requires_grad)
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         if not self.is_leaf:
@@ -341,7 +334,7 @@ class Tensor(Value):
     def _write(self, new: Tensor) -> Tensor:
         tracked = state.grad_enabled and self.requires_grad
         if tracked and self.is_leaf:
-            raise GradError("in place: a leaf that requires a gradient; write x = x + 1, or do it within no_grad().")
+            raise GradError("in place: a leaf that requires a gradient; do it within no_grad(), or write x = x + 1.")
         borrowed = not tracked or (self.grad_fn.op.view and self.grad_fn.op is not ops.alias)
         if (tracked or new.requires_grad) and borrowed and writes.shared(self):
             raise GradError(

@@ -11,10 +11,12 @@ Nothing is counted per tensor, and nothing is looked at until some write is youn
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterator
 from itertools import count
 from sys import getrefcount
+from types import CellType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +36,7 @@ class _Writes:
     """Remembers which memory was written in place, and when."""
 
     def __init__(self) -> None:
+        self.lock = threading.RLock()  # a collection inside may end in another write
         self.latest = 0
         self.stamps: dict[int, tuple[weakref.ref[Array], int]] = {}
 
@@ -41,8 +44,9 @@ class _Writes:
         """`array` has just been written in place."""
         owner = _owner(array)
         key = id(owner)
-        self.latest = next(clock)
-        self.stamps[key] = (weakref.ref(owner, lambda _: self.stamps.pop(key, None)), self.latest)
+        with self.lock:  # another thread's later stamp must not be taken back
+            self.latest = next(clock)
+            self.stamps[key] = (weakref.ref(owner, lambda _: self.stamps.pop(key, None)), self.latest)
 
     def since(self, array: Array, serial: int) -> bool:
         """Whether the memory of `array` was written after `serial`."""
@@ -84,13 +88,21 @@ def _owner(array: Array) -> Array:
     return array
 
 
-def _closed_over(something: Any, depth: int = 0) -> Iterator[Array]:
-    """All arrays that a function, or a tuple of functions, keeps in its closure."""
+_KEEPS = ("__closure__", "__defaults__", "__kwdefaults__", "__self__", "func", "args", "keywords")  # partial's, too
+
+
+def _closed_over(something: Any, depth: int = 10) -> Iterator[Array]:
+    """All arrays that a function, or a tuple of functions, keeps: in its closure, its defaults, its bound arguments."""
     if isinstance(something, np.ndarray):
         yield something
-    elif isinstance(something, tuple | list) and depth < 4:
-        for item in something:
-            yield from _closed_over(item, depth + 1)
-    elif depth < 4:
-        for cell in getattr(something, "__closure__", None) or ():
-            yield from _closed_over(cell.cell_contents, depth + 1)
+    elif depth:
+        if isinstance(something, CellType):
+            inside: Any = [something.cell_contents]
+        elif isinstance(something, dict):
+            inside = something.values()
+        elif isinstance(something, tuple | list):
+            inside = something
+        else:
+            inside = [kept for name in _KEEPS if (kept := getattr(something, name, None)) is not None]
+        for item in inside:
+            yield from _closed_over(item, depth - 1)

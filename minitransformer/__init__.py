@@ -9,8 +9,10 @@
 from .attention import ATTENTIONS, MultiHeadAttention, ScaledDotProduct
 from .config import TransformerConfig
 from .decoding import Step, evaluating, greedy
+from .evaluate import Scores, Translator
 from .layers import ACTIVATIONS, NORMS, AddNorm, DecoderLayer, EncoderLayer, FeedForward, PreNorm
 from .masks import causal_mask, padding_mask
 from .model import Decoder, DecoderCache, Encoder, TokenEmbedding, Transformer
 from .positions import POSITIONS, Learned, Positions, Sinusoidal
 from .schedule import noam
+from .train import TrainConfig, Trainer, TrainingError

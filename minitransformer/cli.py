@@ -5,25 +5,29 @@ Exit codes: 0 done, 1 it cannot be done, 2 the command is wrong, 130 interrupted
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 import minigrad as mg
 from minigrad.checkpoint import CheckpointError
 
 from .config import TransformerConfig
 from .evaluate import Translator
-from .runs import CHECKPOINT, Recipe, open_checkpoint
+from .runs import CHECKPOINT, Recipe, open_checkpoint, written_before
 from .session import Session, held_out_sets, sentence
 from .tasks import TASKS, make_task
 from .train import TrainConfig, TrainingError
@@ -59,13 +63,21 @@ def errors_without_traceback(remedy: str = "Give the folder of a run that can be
         yield
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
-    except (CheckpointError, TrainingError) as error:
+    except CheckpointError as error:
         fail(str(error))
+    except TrainingError as error:
+        fail(f"{error} These are --lr-factor and --warmup; start anew with --overwrite.")
+    except MemoryError:
+        fail("this is too large for the memory. Take shorter text, a smaller --d-model or a smaller --batch-size.")
     except UnicodeDecodeError as error:
         fail(f"the input is not text in {error.encoding}. Convert it to UTF-8.")
+    except UnicodeEncodeError as error:
+        fail(f"the output cannot be written in {error.encoding}. Set the environment variable PYTHONIOENCODING=utf-8.")
     except BrokenPipeError:  # whoever reads our output has had enough, and needs no message
         raise
     except OSError as error:
+        if error.filename is None:  # not a file that we have opened
+            remedy = "Free some space, or write somewhere else."
         fail(f"{error.filename or 'output'}: {error.strerror or error}. {remedy}")
 
 
@@ -158,11 +170,11 @@ def train(
     steps: Annotated[int, training_option("Train for at most so many steps.", min=1)] = TrainConfig.steps,
     batch_size: Annotated[int, training_option("Sentence pairs in a batch.", min=1)] = TrainConfig.batch_size,
     warmup: Annotated[int, training_option("Steps in which the learning rate rises.", min=1)] = TrainConfig.warmup,
-    lr_factor: Annotated[float, training_option("Times the paper's learning rate.", min=0)] = TrainConfig.lr_factor,
+    lr_factor: Annotated[float, training_option("Times the paper's learning rate; above 0.")] = TrainConfig.lr_factor,
     label_smoothing: Annotated[
         float, training_option("Share of the target's probability given to all tokens.", min=0, max=0.99)
     ] = TrainConfig.label_smoothing,
-    max_norm: Annotated[float, training_option("Scale longer gradients down to this.", min=0)] = TrainConfig.max_norm,
+    max_norm: Annotated[float, training_option("Scale longer gradients down to this; above 0.")] = TrainConfig.max_norm,
     target_accuracy: Annotated[
         float, training_option("Stop when so many held-out sentences are right; above 1: never.", min=0)
     ] = TrainConfig.target_accuracy,
@@ -170,8 +182,10 @@ def train(
     seed: Annotated[int, training_option("Decides parameters, order and dropout.", min=0)] = TrainConfig.seed,
     threads: Threads = None,
     out: Annotated[
-        Path | None,
-        folder_option("Where to write everything.", show_default="runs/TASK-SOURCE-TARGET, or runs/TASK"),
+        str | None,  # not a Path: that of "" is "."
+        folder_option(
+            "Where to write everything.", metavar="PATH", show_default="runs/TASK-SOURCE-TARGET, or runs/TASK"
+        ),
     ] = None,
     resume: Annotated[bool, folder_option("Go on from the checkpoint in the folder.", "--resume")] = False,
     overwrite: Annotated[bool, folder_option("Start anew over what is in the folder.", "--overwrite")] = False,
@@ -188,14 +202,17 @@ def train(
     with errors_without_traceback("Free some space, or choose another folder with --out."):
         if resume and overwrite:
             fail("--resume and --overwrite exclude each other.", USAGE)
+        if out == "":
+            fail("--out is empty. Give the name of a folder.", USAGE)
+        if pictures and find_spec("matplotlib") is None:
+            fail("matplotlib is not installed, and draws the pictures. Install it, or train with --no-pictures.")
         with usage_errors():
             recipe = new_recipe(task, context.params, chosen)
-        folder = out or Path("runs") / recipe.task.slug
+        folder = Path(out) if out else Path("runs") / recipe.task.slug
+        check_folder(folder, resume, overwrite)
         checkpoint = open_checkpoint(folder) if resume else None
         if checkpoint:
             recipe = resumed_recipe(folder, checkpoint.recipe, recipe, chosen)
-        elif (folder / CHECKPOINT).exists() and not overwrite:
-            fail(f"{folder} holds a checkpoint. Go on from it with --resume, or start anew with --overwrite.")
         use(threads)
         console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
         session = Session(console, folder, recipe)
@@ -203,6 +220,8 @@ def train(
             splits = recipe.task.splits
         trainer = session.prepare(splits, checkpoint)
         if not session.train(trainer, save_every):
+            if session.replaces:
+                fail(f"stopped before the first step; {folder} is as it was.", INTERRUPTED)
             fail(f"stopped after step {trainer.steps_taken}; all is saved. Go on with --resume.", INTERRUPTED)
         session.show(trainer, pictures)
 
@@ -213,23 +232,50 @@ def is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
+def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Say so if the folder is not one that a run can be written to, or go on in."""
+    there = (folder / CHECKPOINT).exists()
+    if folder.exists() and not folder.is_dir():
+        fail(f"{folder} is a file, not a folder. Choose another --out.")
+    if resume and not there:
+        fail(f"there is no checkpoint in {folder}. Leave out --resume to begin there, or choose another --out.")
+    if resume or overwrite:
+        return
+    if there:
+        fail(f"{folder} holds a checkpoint. Go on from it with --resume, or start anew with --overwrite.")
+    if names := written_before(folder):
+        fail(f"{folder} holds {', '.join(names)} already. Choose another --out, or replace them with --overwrite.")
+
+
+def flag(name: str) -> str:
+    """The name of an option as it is typed."""
+    return f"--{name.replace('_', '-')}"
+
+
 def new_recipe(task: str, options: dict[str, Any], chosen: dict[str, Any]) -> Recipe:
     """Make the recipe that the command line asks for. Raises ValueError."""
     sizes = {"src_vocab_size": len(SPECIALS)}  # the least there are; the task decides
     layers = {"num_encoder_layers": options["layers"], "num_decoder_layers": options["layers"]}
     model = TransformerConfig(**sizes, **layers, **{name: options[name] for name in MODEL_OPTIONS})
     training = TrainConfig(**{name: options[name] for name in TRAINING_OPTIONS})
-    return Recipe(make_task(task, **{name: chosen[name] for name in TASK_OPTIONS if name in chosen}), model, training)
+    asked = {name: chosen[name] for name in TASK_OPTIONS if name in chosen}
+    if task in TASKS:
+        known = [field.name for field in fields(TASKS[task])]
+        if foreign := [flag(name) for name in asked if name not in known]:
+            legal = [flag(name) for name in TASK_OPTIONS if name in known]
+            raise ValueError(f"{task} has no {', '.join(foreign)}. Its options are {', '.join(legal)}.")
+    return Recipe(make_task(task, **asked), model, training)
 
 
 def resumed_recipe(folder: Path, saved: Recipe, asked: Recipe, chosen: dict[str, Any]) -> Recipe:
     """The recipe of the checkpoint, with those of the chosen options that may change."""
+    if asked.task.name != saved.task.name:
+        fail(f"{folder} was trained on another TASK: {saved.task.name}, not {asked.task.name}. Choose another --out.")
     before, now = flat(saved), flat(asked)
-    asked_for = {"TASK": "task"} | {f"--{name.replace('_', '-')}": name for name in chosen if name in now}
     changed = [
-        f"{shown} is {before[name]} there, not {now[name]}"
-        for shown, name in asked_for.items()
-        if name not in MAY_CHANGE and before[name] != now[name]
+        f"{flag(name)} is {before[name]} there, not {now[name]}"
+        for name in chosen
+        if name in now and name not in MAY_CHANGE and before[name] != now[name]
     ]
     if changed:
         fail(f"{folder} was trained with other options: {'; '.join(changed)}. Leave them out, or choose another --out.")
@@ -241,7 +287,7 @@ def flat(recipe: Recipe) -> dict[str, Any]:
     """The options of a recipe by their names on the command line."""
     parts = recipe.to_dict()
     layers = {"layers": recipe.model.num_encoder_layers}
-    return {"task": recipe.task.name, **parts["task"], **parts["model"], **layers, **parts["training"]}
+    return {**parts["task"], **parts["model"], **layers, **parts["training"]}
 
 
 def use(threads: int | None) -> None:
@@ -258,11 +304,26 @@ def tasks() -> None:
         typer.echo(f"{name:10} {task.description}")
 
 
-@app.command()
+class TextCommand(TyperCommand):
+    """A command to which -5 may be meant as text."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments."""
+        options = args[: args.index("--")] if "--" in args else args
+        for argument in options:
+            if re.match(r"-\d", argument):
+                raise typer.BadParameter(f"{argument} looks like an option. Put -- before a TEXT that begins with -.")
+        return super().parse_args(ctx, args)
+
+
+@app.command(cls=TextCommand)
 def translate(
     checkpoint: CheckpointPath,
     texts: Annotated[
-        list[str] | None, typer.Argument(help="What to translate.", metavar="TEXT", show_default="standard input")
+        list[str] | None,
+        typer.Argument(
+            help="What to translate; after -- if it begins with -.", metavar="TEXT", show_default="standard input"
+        ),
     ] = None,
     threads: Threads = None,
 ) -> None:
@@ -273,8 +334,10 @@ def translate(
         translator, task = saved.translator(), saved.recipe.task
         if texts and not all(text.strip() for text in texts):
             fail("an empty TEXT cannot be translated. Give words in quotes.", USAGE)
+        if texts and any("\ud800" <= letter <= "\udfff" for text in texts for letter in text):
+            fail("TEXT holds bytes that are not UTF-8. Convert it to UTF-8.", USAGE)
         empty = True
-        for chunk in [texts] if texts else chunks(sys.stdin, 1 if sys.stdin.isatty() else CHUNK):
+        for chunk in [texts] if texts else chunks(standard_input()):
             normal = [task.normalise(text) for text in chunk]
             empty = empty and not any(normal)
             warn_of_unknown(translator, normal)
@@ -305,10 +368,18 @@ def evaluate(
                 typer.echo(f"{name}: {sentence(score)}")
 
 
-def chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Cut into lists of `size` lines, the last one shorter."""
-    lines = iter(lines)
-    while chunk := list(islice(lines, size)):
+def standard_input() -> TextIO:
+    """The standard input, as UTF-8 whatever the locale says."""
+    if sys.stdin is None:
+        fail("the standard input is closed. Give TEXT, or lines on the standard input.")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+    return sys.stdin
+
+
+def chunks(lines: TextIO) -> Iterator[list[str]]:
+    """Cut into lists of CHUNK lines, the last one shorter; what is typed, into single lines."""
+    while chunk := list(islice(lines, 1 if lines.isatty() else CHUNK)):
         yield chunk
 
 

@@ -47,10 +47,11 @@ def greedy(model: Transformer, src: Any, max_len: int | None = None, use_cache: 
     """Write, for every source sentence of a batch, the most probable token, then the next, until all have ended.
 
     src: integers (B, S), padded; max_len: most tokens of an answer, the end of sentence included; unless given, twice
-    the tokens of its own source sentence and 10 more; never more than the model has positions; use_cache: keep keys and values, which changes nothing but the
-    time. Returns integers (B, L), L at most max_len: without begin of sentence, with the end of sentence (unless cut
-    off by max_len) and padding after it. Runs in evaluation mode and without a graph, and leaves the model in the mode
-    in which it was. Raises ValueError for an empty batch or a max_len below 1.
+    the tokens of its own source sentence and 10 more; never more than the model has positions; use_cache: keep keys
+    and values, which changes nothing but the time. Returns integers (B, L), L at most max_len: without begin of
+    sentence, with the end of sentence (unless cut off by max_len) and padding after it. Runs in evaluation mode and
+    without a graph, and leaves the model in the mode in which it was. Raises ValueError for an empty batch or a max_len
+    below 1.
 
     >>> from minitransformer import TransformerConfig
     >>> model = Transformer(TransformerConfig(src_vocab_size=20, d_model=8, nhead=2, num_decoder_layers=1))

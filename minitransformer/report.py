@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ STYLE: dict[Any, Any] = {
     "xtick.color": "#444444",
     "ytick.color": "#444444",
 }
-SMOOTHING = 20  # steps over which the loss of single batches is averaged
+SMOOTHING = 21  # steps over which the loss of single batches is averaged
 
 
 def loss_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
@@ -76,14 +77,17 @@ def loss_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def running_mean(values: np.ndarray, width: int) -> np.ndarray:
-    """Return the mean of each value and those up to `width` - 1 places before it.
+    """Return the mean of the `width` values (an odd number) around each; near an end of as many as there are on a side.
 
-    >>> running_mean(np.array([1.0, 2.0, 3.0, 4.0]), 2)
-    array([1. , 1.5, 2.5, 3.5])
+    So the mean of a straight line is that line, and where the loss falls the mean is not late.
+
+    >>> running_mean(np.array([1.0, 2.0, 6.0, 4.0]), 3)
+    array([1., 3., 4., 4.])
     """
-    sums = np.cumsum(values)
-    sums[width:] -= sums[:-width].copy()
-    return sums / np.minimum(np.arange(1, len(values) + 1), width)
+    places = np.arange(len(values))
+    half = np.minimum(width // 2, np.minimum(places, places[::-1]))
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    return (sums[places + half + 1] - sums[places - half]) / (2 * half + 1)
 
 
 def attention_figure(patterns: Mapping[str, np.ndarray], source: Sequence[str], target: Sequence[str]) -> Figure:
@@ -102,11 +106,14 @@ def attention_figure(patterns: Mapping[str, np.ndarray], source: Sequence[str], 
     heads = len(next(iter(patterns.values())))
     cell = 0.19  # inches: a line of type of size 7 and a little air
     labels = 0.08 * max(len(token) for token in [*source, *target])
-    width = heads * (cell * len(source) + 0.25) + labels + 0.9
-    height = len(patterns) * (cell * len(target) + 0.45) + labels + 0.4
+    width = max(heads * (cell * len(source) + 0.25) + labels + 0.9, 4.5)
+    title = textwrap.fill(
+        "cross-attention: which source token (across) each written token (down) attends to", round(13 * width)
+    )
+    height = max(len(patterns) * (cell * len(target) + 0.45) + labels, 2) + 0.2 * len(title.splitlines()) + 0.2
 
     with mpl.rc_context({**STYLE, "axes.grid": False, "axes.titlesize": 8}):
-        figure = Figure(figsize=(max(width, 5), height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         grid = figure.subplots(len(patterns), heads, squeeze=False, sharex=True, sharey=True)
         for row, (name, pattern) in zip(grid, patterns.items(), strict=True):
             for head, (axes, weights) in enumerate(zip(row, pattern, strict=True)):
@@ -114,8 +121,8 @@ def attention_figure(patterns: Mapping[str, np.ndarray], source: Sequence[str], 
                 axes.set_title(f"{name}, head {head}")
         for axes in grid.flat:
             label_tokens(axes, source, target)
-        figure.suptitle("cross-attention: which source token (across) each written token (down) attends to", size=9)
-        figure.colorbar(grid[0, 0].images[0], ax=grid, shrink=0.6, aspect=30, label="attention weight")
+        figure.suptitle(title, size=9)
+        figure.colorbar(grid[0, 0].images[0], ax=grid, shrink=0.8, aspect=25, label="attention weight")
     return figure
 
 

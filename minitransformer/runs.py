@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +27,7 @@ from .vocab import Vocab
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
+PICTURES = ("loss.png", "loss.svg", "attention.png", "attention.svg")
 
 Splits = Mapping[str, list[Pair]]
 
@@ -121,6 +125,21 @@ def save(folder: Path, recipe: Recipe, trainer: Trainer) -> None:
     os.replace(temporary, folder / LOG)
 
 
+def written_before(folder: Path) -> list[str]:
+    """The files in `folder` that have the names of ours."""
+    return [name for name in (CHECKPOINT, LOG, *PICTURES) if (folder / name).exists()]
+
+
+def program() -> str:
+    """The command that started this program, to be typed again."""
+    started = Path(sys.argv[0])
+    if started.parts[-2:] == ("minitransformer", "__main__.py"):
+        return f"{shlex.quote(sys.executable)} -m minitransformer"
+    if started.stem != "minitransformer" or shutil.which(started.name) == str(started):
+        return "minitransformer"
+    return shlex.quote(str(started))
+
+
 def open_checkpoint(path: Path) -> Checkpoint:
     """Read the checkpoint of a folder, or the file itself.
 
@@ -128,9 +147,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """
     file = path / CHECKPOINT if path.is_dir() else path
     if not file.exists():
-        raise CheckpointError(
-            f"there is no checkpoint {file}. Train one with: minitransformer train, or give its folder."
-        )
+        raise CheckpointError(f"there is no checkpoint {file}. Train one with: {program()} train, or give its folder.")
     tensors, meta = mg.load(file)
     try:
         recipe = Recipe.from_dict(meta["recipe"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import signal
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,12 +24,11 @@ import minigrad as mg
 from .evaluate import Scores
 from .progress import TrainingProgress
 from .report import attention_figure, loss_figure, save_figure
-from .runs import CHECKPOINT, LOG, Checkpoint, Recipe, Splits, save
+from .runs import CHECKPOINT, LOG, PICTURES, Checkpoint, Recipe, Splits, program, save, written_before
 from .tasks import Pair, Task
 from .train import PATIENCE, Trainer
 
 SHOWN = 6  # translations in the table from each held-out set
-PICTURES = ("loss.png", "loss.svg", "attention.png", "attention.svg")
 MISTAKES = 3  # and as many mistakes from each, if there are any
 
 
@@ -82,6 +83,7 @@ class Session:
         self.folder = folder
         self.recipe = recipe
         self.watch = Stopwatch()
+        self.replaces = False  # whether an earlier run is still in the folder, and shall go
 
     def say(self, text: str = "") -> None:
         """Print a line as it is."""
@@ -90,15 +92,16 @@ class Session:
     def prepare(self, splits: Splits, checkpoint: Checkpoint | None) -> Trainer:
         """Make a trainer, a new one or the one of the checkpoint.
 
-        It is saved at once, so that a folder that cannot be written is found out before the work, not after.
+        It is saved at once, so that a folder that cannot be written is found out before the work, not after; but an
+        earlier run is kept until this one has shown that it works.
         """
         task = self.recipe.task
         with self.watch.phase("data"):
             trainer = checkpoint.trainer(self.recipe, splits) if checkpoint else self.recipe.begin(splits)
-        save(self.folder, self.recipe, trainer)
-        if not checkpoint:
-            for name in PICTURES:  # of the run that is being overwritten
-                (self.folder / name).unlink(missing_ok=True)
+        self.replaces = checkpoint is None and bool(written_before(self.folder))
+        if self.replaces:
+            tempfile.TemporaryFile(dir=self.folder).close()
+        self.save(trainer)
         translator = trainer.translator
         parameters = sum(parameter.numel() for parameter in translator.model.parameters())
         self.say(
@@ -108,7 +111,20 @@ class Session:
         )
         if checkpoint:
             self.say(f"Going on after step {trainer.steps_taken}.")
+        if trainer.finished:
+            asked = self.recipe.training.steps
+            self.say(f"There is nothing to train: {trainer.steps_taken} steps are done, and --steps is {asked}.")
         return trainer
+
+    def save(self, trainer: Trainer) -> None:
+        """Save; an earlier run in the folder gives way to the first step of this one that is saved."""
+        if self.replaces and trainer.steps_taken == 0:
+            return
+        save(self.folder, self.recipe, trainer)
+        if self.replaces:
+            for name in PICTURES:
+                (self.folder / name).unlink(missing_ok=True)
+            self.replaces = False
 
     def train(self, trainer: Trainer, save_every: int) -> bool:
         """Train to the end, and save; False if somebody asked to stop before that."""
@@ -123,8 +139,8 @@ class Session:
                     if "valid" in record:
                         progress.say(f"step {record['step']}: {sentence(Scores(**record['valid']))}")
                     if trainer.steps_taken % save_every == 0:
-                        save(self.folder, self.recipe, trainer)
-            save(self.folder, self.recipe, trainer)
+                        self.save(trainer)
+            self.save(trainer)
         if trainer.reached_target:
             self.say(
                 f"Step {trainer.steps_taken}: the target, {config.target_accuracy:.2%} of the sentences right "
@@ -155,7 +171,7 @@ class Session:
             self.say(f"{name}: {sentence(scores)}")
         self.say(f"\nWall time: {self.watch}.")
         self.say(f"Written to {self.folder}: {', '.join(written)}.")
-        self.say(f'Try it: minitransformer translate {self.folder} "{held_out["random"][0][0]}"')
+        self.say(f'Try it: {program()} translate {shlex.quote(str(self.folder))} "{held_out["random"][0][0]}"')
 
     def draw(self, trainer: Trainer, pairs: Sequence[Pair]) -> list[Path]:
         """Save the pictures: the course of training, and what the decoder looks at in the longest of 100 sentences."""
@@ -174,9 +190,18 @@ def held_out_sets(task: Task) -> dict[str, list[Pair]]:
 def sentence(scores: Scores) -> str:
     """Scores in words."""
     return (
-        f"{scores.exact_match:.2%} of {scores.sentences:,} held-out sentences exactly right, "
-        f"{scores.token_accuracy:.2%} of the tokens, loss {scores.loss:.4f}"
+        f"{percent(scores.exact_match)} of {scores.sentences:,} held-out sentences exactly right, "
+        f"{percent(scores.token_accuracy)} of the tokens, loss {scores.loss:.4f}"
     )
+
+
+def percent(share: float) -> str:
+    """A share in percent; 100.00% is all, and nothing less.
+
+    >>> percent(0.5), percent(0.99998), percent(1.0)
+    ('50.00%', '99.99%', '100.00%')
+    """
+    return f"{share if share == 1 else min(share, 0.9999):.2%}"
 
 
 def translations_table(title: str, rows: Sequence[tuple[str, str, str, str]]) -> Table:

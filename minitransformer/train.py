@@ -54,9 +54,10 @@ class TrainConfig:
         for field in ("steps", "batch_size", "warmup", "eval_every"):
             require(getattr(self, field) >= 1, field, getattr(self, field), "at least 1")
         for field in ("lr_factor", "max_norm"):
-            require(getattr(self, field) > 0, field, getattr(self, field), "positive")
+            require(0 < getattr(self, field) < math.inf, field, getattr(self, field), "positive and finite")
         require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "at least 0 and below 1")
-        require(self.seed >= 0, "seed", self.seed, "at least 0")
+        require(0 <= self.target_accuracy < math.inf, "target_accuracy", self.target_accuracy, "at least 0 and finite")
+        require(0 <= self.seed < 2**64, "seed", self.seed, "at least 0 and below 2**64")
 
 
 def require(condition: bool, field: str, value: object, rule: str) -> None:

@@ -135,8 +135,8 @@ INDICES = [
     wrong("scatter", "(2, 3)", A, I, ones(2), dim=1),
     wrong("embedding", "the indices have dtype float32; use integers", A, ones(4, 3), error=DTypeError),
     wrong("embedding", "the table has shape (4,); it must be (V, D)", I, ones(4)),
-    wrong("embedding", "the indices run from 4 to 4, the table has 4 rows", I + 4, ones(4, 3), error=IndexError),
-    wrong("embedding", "the indices run from -1 to -1, the table has 4 rows", I - 1, ones(4, 3), error=IndexError),
+    wrong("embedding", "index 4 is not one of the 4 rows 0..3", I + 4, ones(4, 3), error=IndexError),
+    wrong("embedding", "index -1 is not one of the 4 rows 0..3", I - 1, ones(4, 3), error=IndexError),
 ]
 
 LAYERS = [

@@ -66,7 +66,20 @@ def test_train_ends_with_translations_accuracy_time_and_where_all_is(trained):
     assert re.search(r"^longer: [\d.]+% of \d+ held-out sentences", text, re.M)
     assert re.search(r"Wall time: data [\d.]+ s, first step [\d.]+ s, training .*evaluation .*pictures .*in all", text)
     assert f"Written to {folder}: {CHECKPOINT}, {LOG}, loss.png" in text
-    assert f"minitransformer translate {folder}" in text
+    assert f"Try it: minitransformer translate {folder}" in text
+
+
+@pytest.mark.parametrize(
+    ("started", "command"),
+    [
+        (".venv/bin/minitransformer", ".venv/bin/minitransformer"),
+        ("/a b/minitransformer", "'/a b/minitransformer'"),
+        ("minitransformer/__main__.py", f"{sys.executable} -m minitransformer"),
+    ],
+)
+def test_commands_are_shown_as_the_user_started_this_one(monkeypatch, started, command):
+    monkeypatch.setattr(sys, "argv", [started])
+    assert f"Train one with: {command} train" in run("translate", "nowhere", "1").stderr
 
 
 def test_a_terminal_gets_a_bar_with_loss_learning_rate_speed_and_time_left():
@@ -99,6 +112,49 @@ def test_overwrite_starts_anew_and_removes_only_what_was_ours(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {CHECKPOINT, LOG, "mine.png"}
 
 
+def test_files_with_the_names_of_ours_are_not_overwritten_unasked(tmp_path):
+    (tmp_path / LOG).write_text("mine")
+    result = run("train", "copy", *TINY, "--out", tmp_path)
+    assert result.exit_code == ERROR
+    assert f"{tmp_path} holds {LOG} already. Choose another --out, or replace them with --overwrite." in result.stderr
+    assert (tmp_path / LOG).read_text() == "mine"
+    assert run("train", "copy", *TINY, "--out", tmp_path, "--overwrite", "--no-pictures").exit_code == OK
+    assert (tmp_path / LOG).read_text().startswith('{"step": 1')
+
+
+def test_overwriting_with_a_recipe_that_fails_keeps_the_run(folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    result = run("train", "copy", *TINY, "--out", folder, "--overwrite", "--lr-factor=1e30")
+    assert result.exit_code == ERROR
+    assert "loss of step 2" in result.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_without_matplotlib_it_says_so_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    result = run("train", "copy", *TINY, "--out", tmp_path / "run")
+    assert result.exit_code == ERROR
+    assert "matplotlib is not installed" in result.stderr
+    assert "--no-pictures" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_little_memory_is_an_error_with_a_remedy(tmp_path, monkeypatch):
+    def full(self: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(runs.Trainer, "step", full)
+    result = run("train", "copy", *TINY, "--out", tmp_path)
+    assert result.exit_code == ERROR
+    assert "too large for the memory. Take shorter text, a smaller --d-model or" in result.stderr
+
+
+def test_resuming_what_is_done_says_so(tmp_path):
+    assert run("train", "copy", *TINY, "--out", tmp_path, "--no-pictures").exit_code == OK
+    result = run("train", "copy", "--resume", "--steps=5", "--out", tmp_path, "--no-pictures")
+    assert "There is nothing to train: 6 steps are done, and --steps is 5." in result.stdout
+
+
 def test_resume_takes_the_options_of_the_checkpoint(tmp_path):
     assert run("train", "copy", *TINY, "--out", tmp_path, "--no-pictures").exit_code == OK
     result = run("train", "copy", "--out", tmp_path, "--resume", "--steps=8", "--no-pictures")
@@ -121,7 +177,9 @@ def test_resume_with_other_options_names_them(folder):
 def test_resume_of_another_task_is_refused(folder):
     result = run("train", "sort", "--resume", "--out", folder)
     assert result.exit_code == ERROR
-    assert "TASK is copy there, not sort" in result.stderr
+    assert result.stderr.count("copy, not sort") == 1
+    assert "another TASK: copy, not sort. Choose another --out." in result.stderr
+    assert "--task" not in result.stderr
 
 
 def test_a_full_disk_is_found_out_before_training(tmp_path, monkeypatch):
@@ -168,6 +226,34 @@ def test_translating_nothing_is_an_error(folder, stdin):
     result = run("translate", folder, stdin=stdin)
     assert result.exit_code == ERROR
     assert "nothing to translate. Give TEXT, or lines on the standard input." in result.stderr
+
+
+def test_a_closed_standard_input_is_an_error(folder):
+    command = [sys.executable, "-m", "minitransformer", "translate", str(folder)]
+    done = subprocess.run(["sh", "-c", '"$@" <&-', "sh", *command], capture_output=True, text=True)
+    assert done.returncode == ERROR
+    assert done.stderr == "error: the standard input is closed. Give TEXT, or lines on the standard input.\n"
+
+
+def test_the_standard_input_is_utf_8_whatever_the_locale_says(folder):
+    command = [sys.executable, "-m", "minitransformer", "translate", str(folder)]
+    latin = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, input=b"1 \xff\n", capture_output=True, env=latin)
+    assert done.returncode == ERROR
+    assert b"error: the input is not text in utf-8. Convert it to UTF-8." in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_an_output_that_is_full_is_an_error_with_its_own_remedy(folder):
+    command = [sys.executable, "-m", "minitransformer", "translate", str(folder), "1 2"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == ERROR
+    assert "error: output: No space left on device. Free some space, or write somewhere else." in done.stderr
+
+
+def test_text_may_begin_with_a_dash_behind_two(folder):
+    assert run("translate", folder, "--", "-5").exit_code == OK
 
 
 def test_an_empty_text_is_an_error(folder):
@@ -235,24 +321,41 @@ def test_importing_the_command_line_is_quick():
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["train", "copie"], USAGE, r"no task 'copie'. Choose one of: copy"),
+        (["train", "copie"], USAGE, r"no task 'copie'. Did you mean copy\? Choose one of: copy"),
         (["train", "numbers", "--target=xx"], USAGE, r"target is 'xx', which num2words does not have"),
-        (["train", "copy", "--high=3"], USAGE, r"copy: there is no option 'high'"),
+        (
+            ["train", "copy", "--high=3"],
+            USAGE,
+            r"copy has no --high. .* --symbols, --min-length, --max-length, --train-size\.$",
+        ),
         (["train", "copy", "--nhead=3"], USAGE, r"nhead"),
         (["train", "copy", "--steps=0"], USAGE, r"--steps"),
         (["train", "copy", "--steps=many"], USAGE, r"--steps"),
         (["train", "copy", "--dropout=1.5"], USAGE, r"--dropout"),
         (["train", "copy", "--lr-factor=0"], USAGE, r"lr_factor is 0.0; it must be positive"),
+        (["train", "copy", "--lr-factor=inf"], USAGE, r"lr_factor is inf; it must be positive and finite"),
+        (["train", "copy", f"--seed={2**64}"], USAGE, r"seed is \d+; it must be at least 0 and below 2\*\*64"),
+        (["train", "copy", "--max-length=100000"], USAGE, r"max_length <= 200"),
+        (["train", "numbers", f"--high={10**32}"], USAGE, r"high < 1,000,000,000,000,000"),
+        (["train", "copy", "--out="], USAGE, r"--out is empty. Give the name of a folder"),
+        (["train", "copy", "--out=file"], ERROR, r"file is a file, not a folder. Choose another --out"),
+        (["train", "copy", "--out=gap", "--overwrite", "--d-model=0"], USAGE, r"--d-model"),
+        (["translate", "gap", "-5"], USAGE, r"-5 looks like an option. Put -- before a TEXT"),
+        (["translate", "whole", "1 \udcff"], USAGE, r"TEXT holds bytes that are not UTF-8"),
         (["train", "copy", "--threads=0"], USAGE, r"--threads"),
         (["train", "copy", "--symbols=1"], USAGE, r"symbols is 1. Choose from 2"),
         (["train", "numbers", "--low=5", "--high=5"], USAGE, r"Choose 0 <= low < high"),
         (["train", "copy", "--resume", "--overwrite"], USAGE, r"exclude each other"),
-        (["train", "copy", "--resume", "--out=nowhere"], ERROR, r"there is no checkpoint .*nowhere"),
+        (
+            ["train", "copy", "--resume", "--out=nowhere"],
+            ERROR,
+            r"there is no checkpoint in nowhere. Leave out --resume",
+        ),
         (["train", "copy", "--out=file/below"], ERROR, r"file/below: .*choose another folder"),
         (
             ["train", "copy", "--lr-factor=1e30", *TINY],
             ERROR,
-            r"loss of step \d is nan.*smaller lr_factor",
+            r"loss of step \d is nan.*smaller lr_factor.*--lr-factor and --warmup; start anew with --overwrite",
         ),
         (["translate", "nowhere", "1"], ERROR, r"there is no checkpoint nowhere"),
         (["translate", "file", "1"], ERROR, r"file: not a checkpoint"),
@@ -271,6 +374,7 @@ def test_errors_have_a_code_and_a_remedy_and_no_traceback(folder, tmp_path, monk
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("not a checkpoint")
     whole = (folder / CHECKPOINT).read_bytes()
+    (tmp_path / "whole").write_bytes(whole)
     (tmp_path / "truncated").write_bytes(whole[: len(whole) // 2])
     mg.save(tmp_path / "foreign", {"x": np.zeros(3)}, {"recipe": "another"})
     tensors, meta = mg.load(folder / CHECKPOINT)

@@ -1,10 +1,13 @@
 """New tensors: what they contain, their dtype, and whose memory they use."""
 
+import re
+
 import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.core import DTypeError, GradError
+from minigrad import version
+from minigrad.core import DTypeError, GradError, ShapeError
 from tests import oracle
 from tests.graphs import assert_same_as_torch
 
@@ -166,3 +169,35 @@ def test_the_seed_decides(draw):
     assert first != second
     mg.manual_seed(2)
     assert draw().tolist() != first
+
+
+def test_ragged_lists_and_sizes_that_are_none():
+    with pytest.raises(ShapeError, match=r"tensor\(\): the lists have different lengths. Pad them"):
+        mg.tensor([[1, 2], [3]])
+    for size in ("2", 2.0, None):
+        with pytest.raises(TypeError, match=f"sizes are whole numbers, as in .*; got {size!r}"):
+            mg.randn(size)
+
+
+def test_joined_tensors_are_what_torch_makes_of_them():
+    torch = oracle.torch()
+    a, b = np.arange(6.0).reshape(2, 3), np.arange(6.0, 12.0).reshape(2, 3)
+    for join in (
+        lambda t, x, y: t.cat([x, y], dim=1),
+        lambda t, x, y: t.cat((x, y)),
+        lambda t, x, y: t.stack([x, y], 1),
+        lambda t, x, y: t.tril(x) + t.triu(y, diagonal=1),
+        lambda t, x, y: t.flip(x, (1,)),
+        lambda t, x, y: t.roll(x, 1, 1),
+        lambda t, x, y: t.softmax(x, 0),
+        lambda t, x, y: t.pow(x, 3.0),
+    ):
+        mine, theirs = join(mg, mg.tensor(a), mg.tensor(b)), join(torch, torch.tensor(a), torch.tensor(b))
+        np.testing.assert_allclose(mine.data, theirs.numpy())
+    with pytest.raises(TypeError, match=r"cat\(\): expected a list of tensors, got a Tensor; write cat\(\[a, b\]\)"):
+        mg.cat(mg.tensor(a), mg.tensor(b))
+
+
+def test_version_is_that_of_the_project():
+    assert mg.__version__ == version.__version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+", mg.__version__)

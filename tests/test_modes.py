@@ -225,3 +225,11 @@ def test_four_threads_lose_no_update():
     for thread in threads:
         thread.join()
     np.testing.assert_array_equal(x.grad.data, np.full(n, 400.0))
+
+
+def test_a_generator_cannot_be_decorated_in_vain():
+    with pytest.raises(TypeError, match=r"no_grad\(\): steps is a generator; put the `with` inside of it"):
+
+        @mg.no_grad()
+        def steps():
+            yield 1

@@ -276,3 +276,16 @@ def test_module_dict_is_a_dict():
             missing()
     with pytest.raises(KeyError, match="already has an attribute 'items'"):
         modules["items"] = nn.ReLU()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: nn.Linear(-1, 2), r"Linear\(\): in_features = -1; a size cannot be negative"),
+        (lambda: nn.Linear(2, -3), r"Linear\(\): out_features = -3"),
+        (lambda: nn.Embedding(-4, 2), r"Embedding\(\): num_embeddings = -4"),
+    ],
+)
+def test_negative_sizes(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()

@@ -1,6 +1,7 @@
 """Module and Parameter: what is registered, in which order, under which name; saving and loading; the whole at once."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -421,3 +422,13 @@ def test_layers_are_printed_as_torch_prints_them(make):
     text = repr(make(oracle.torch().nn)).replace("p=0.1, inplace=False", "p=0.1").replace(", bias=True\n", "\n")
     ours = repr(make(nn)).replace(", bias=True\n", "\n")
     assert ours == text.replace("elementwise_affine=True, bias=True", "elementwise_affine=True")
+
+
+def test_pickle_keeps_parameters_and_ties():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[1].weight = model[0].weight
+    other = pickle.loads(pickle.dumps(model))
+    assert other[1].weight is other[0].weight
+    assert len(list(other.parameters())) == 3
+    x = mg.randn(3, 2)
+    np.testing.assert_array_equal(other(x).data, model(x).data)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.core import DTypeError
+from minigrad.core import DTypeError, ShapeError
 from tests import oracle
 from tests.graphs import assert_same_as_torch, leaf
 
@@ -209,3 +209,23 @@ def test_conversions():
     (y.float() * 2.0).backward(np.ones(1))
     assert (y.grad.dtype, y.grad.item()) == (f64, 2)
     assert not y.long().requires_grad
+
+
+def test_lists_have_the_dtype_that_tensor_gives_them():
+    x = mg.tensor([1, 2])
+    assert [y.dtype for y in (x * [1.0, 2.0], x * (1, 2), x * np.array([1.0, 2.0]))] == [f32, i64, f64]
+    assert mg.ops.relu([1.0]).dtype == f32
+    assert mg.nn.Linear(2, 3)([[1.0, 2.0]]).dtype == f32
+    with pytest.raises(ShapeError, match=r"mul\(\): the lists have different lengths"):
+        x * [[1], [1, 2]]
+
+
+def test_none_is_an_argument_only_where_it_is_optional():
+    x = mg.ones(2, 2)
+    with pytest.raises(DTypeError, match=r"add\(\): argument 2 is None; give a tensor"):
+        x + None
+    with pytest.raises(DTypeError, match=r"linear\(\): argument 1 is None"):
+        mg.nn.Linear(2, 2)(None)
+    with pytest.raises(DTypeError, match=r"cat\(\): argument 1 is None"):
+        mg.cat([None, x])
+    assert mg.ops.linear(x, x, None).tolist() == [[2, 2], [2, 2]]

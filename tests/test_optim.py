@@ -421,3 +421,22 @@ def test_optimizer_without_a_formula():
     optimizer.param_groups[0]["params"][0].grad = mg.ones(1)
     with pytest.raises(NotImplementedError, match=r"Optimizer has no update\(\)"):
         optimizer.step()
+
+
+def test_gradient_of_another_shape():
+    p = Parameter(np.zeros((2, 3)))
+    p.grad = mg.ones(3)  # NumPy would broadcast it
+    with pytest.raises(mg.ShapeError, match=r"SGD.step\(\): a parameter has shape \(2, 3\), its gradient \(3,\)"):
+        SGD([p], lr=0.1).step()
+    assert not p.data.any()
+
+
+def test_a_model_is_not_its_parameters():
+    with pytest.raises(TypeError, match=r"Adam\(\): params is a Linear; pass model.parameters\(\)"):
+        Adam(mg.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(("state", "got"), [({}, r"keys \[\]"), (None, "a NoneType"), ({"state": {}}, "keys")])
+def test_state_that_is_none(state, got):
+    with pytest.raises(ValueError, match=rf"SGD.load_state_dict\(\): expected a dict with 'state' .* got {got}"):
+        SGD([Parameter(np.zeros(2))], lr=0.1).load_state_dict(state)

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import minigrad as mg
-from minitransformer.cli import INTERRUPTED, OK
+from minitransformer.cli import INTERRUPTED, OK, app
 from minitransformer.config import TransformerConfig
 from minitransformer.runs import CHECKPOINT, LOG, Recipe, open_checkpoint, save
 from minitransformer.session import StopRequest
@@ -166,6 +167,7 @@ def test_kill_9_at_any_moment_loses_no_checkpoint(finished, tmp_path, rng, runni
         assert content(tmp_path) == content(finished)
         if kills >= 12:
             break
+        (tmp_path / LOG).unlink()
         (tmp_path / CHECKPOINT).unlink()  # finished too soon: once more from the start
     assert kills >= 12
 
@@ -183,6 +185,16 @@ def test_the_second_signal_stops_at_once_and_afterwards_all_is_as_before(capfd):
         interrupt_twice()
     assert signal.getsignal(signal.SIGINT) is before
     assert capfd.readouterr().err.count("Once more to stop at once, without saving.") == 1
+
+
+def test_stopping_before_the_first_step_keeps_the_run_that_was_to_be_replaced(tmp_path, monkeypatch, capsys):
+    save(tmp_path, RECIPE, go_on(RECIPE.begin(TASK.splits), 2))
+    before = content(tmp_path)
+    monkeypatch.setattr(StopRequest, "__enter__", lambda self: setattr(self, "made", True) or self)
+    result = CliRunner().invoke(app, [*COMMAND[3:], f"--out={tmp_path}", "--overwrite"])
+    assert result.exit_code == INTERRUPTED
+    assert f"stopped before the first step; {tmp_path} is as it was." in result.stderr
+    assert content(tmp_path) == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

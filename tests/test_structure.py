@@ -65,7 +65,7 @@ HEAVY = {"numba", "graphviz", "matplotlib", "num2words"}  # may be imported insi
 COMES_WITH = {"llvmlite": "numba"}  # numba asks for the one version that fits it
 AWAITED = {"graphviz"}  # declared as a dependency, but the part that draws is still to be written
 MAX_LINES = 500
-MAX_ENGINE_LINES = 740
+MAX_ENGINE_LINES = 750  # about 700, and a test that stops before "about" becomes "almost 1,000"
 READ_FIRST = ("minigrad/core.py", "minigrad/op.py", "minigrad/tensor.py")
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
+from minigrad import nn
 from minigrad.core import GradError, ShapeError
 from tests import oracle
 from tests.graphs import assert_same_as_torch, leaf
@@ -40,7 +41,8 @@ def test_truth():
     assert not mg.tensor(0)
     assert bool(mg.tensor(3) > 2)
     for x in (mg.tensor([1.0, 2.0]), mg.zeros(0)):
-        with pytest.raises(GradError, match=re.escape(f"bool(): a tensor of shape {x.shape} is many truth values")):
+        says = f"bool(): a has shape {x.shape}, {x.numel()} elements; there must be exactly one. Use .all() or .any()"
+        with pytest.raises(ShapeError, match=re.escape(says)):
             bool(x)
 
 
@@ -51,7 +53,7 @@ def test_numbers_come_out():
     assert (["a", "b", "c"][mg.tensor(1)], list(range(5))[mg.tensor(1) : mg.tensor(3)]) == ("b", [1, 2])
     assert 0 + x == x
     assert (mg.tensor([[5]]).item(), float(mg.tensor([2.0]))) == (5, 2.0)
-    with pytest.raises(ValueError, match=r"size 1"):
+    with pytest.raises(ShapeError, match=r"item\(\): a has shape \(2,\), 2 elements; there must be exactly one"):
         mg.tensor([1.0, 2.0]).item()
     for bad in (mg.tensor(1.0), mg.tensor([1])):
         with pytest.raises(TypeError, match="only a 0-d integer tensor can be an index"):
@@ -111,6 +113,22 @@ def test_deepcopy_of_a_leaf():
         copy.deepcopy(x * 2)
 
 
+def test_pickle_keeps_the_data_and_whether_a_gradient_is_wanted():
+    x = leaf([1.0, 2.0])
+    p, other, again = pickle.loads(pickle.dumps([nn.Parameter(x), x.detach(), x]))
+    assert isinstance(p, nn.Parameter)
+    assert [(t.tolist(), t.requires_grad, t.is_leaf) for t in (p, other, again)] == [
+        ([1, 2], True, True),
+        ([1, 2], False, True),
+        ([1, 2], True, True),
+    ]
+
+
+def test_sizes_are_not_data():
+    with pytest.raises(TypeError, match=r"Tensor\(\): one argument is the data; for sizes use mg.empty\(2, 3\)"):
+        mg.Tensor(2, 3)
+
+
 def test_arrays_come_out():
     x = mg.tensor([1.0, 2.0])
     assert x.numpy() is x.data
@@ -168,7 +186,7 @@ def test_backward_needs_one_number_or_a_gradient():
     x = leaf([1.0, 2.0])
     with pytest.raises(GradError, match=r"backward\(\): the shape is \(2,\); give `gradient`, or reduce to one number"):
         (x * 2).backward()
-    with pytest.raises(GradError, match=r"backward\(\): no gradient is wanted here"):
+    with pytest.raises(GradError, match=r"no gradient is wanted: no leaf has requires_grad=True"):
         mg.tensor([1.0]).backward()
     with pytest.raises(ShapeError, match=r"backward\(\): the tensor has shape \(2,\), the gradient \(1, 2\)"):
         (x * 2).backward(np.ones((1, 2)))
@@ -413,5 +431,5 @@ def test_attributes():
 
 
 def test_a_tensor_cannot_be_pickled_with_its_graph():
-    with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+    with pytest.raises(TypeError, match=r"pickle: only leaves can be pickled; .* Use .detach\(\)"):
         pickle.dumps(leaf(1.0) * 2)

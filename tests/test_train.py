@@ -11,7 +11,9 @@ from minitransformer.batching import pad
 from minitransformer.config import TransformerConfig
 from minitransformer.decoding import evaluating
 from minitransformer.evaluate import Translator
+from minitransformer.report import attention_figure, running_mean
 from minitransformer.runs import Recipe
+from minitransformer.session import percent
 from minitransformer.tasks import make_task
 from minitransformer.train import TrainConfig, Trainer, TrainingError
 from minitransformer.vocab import BOS, EOS, PAD
@@ -224,12 +226,36 @@ def test_it_ends_with_the_last_step():
         ("batch_size", 0, "at least 1"),
         ("warmup", 0, "at least 1"),
         ("eval_every", 0, "at least 1"),
-        ("lr_factor", 0.0, "positive"),
+        ("lr_factor", 0.0, "positive and finite"),
+        ("lr_factor", math.inf, "positive and finite"),
+        ("max_norm", math.nan, "positive and finite"),
+        ("target_accuracy", math.inf, "at least 0 and finite"),
         ("max_norm", -1.0, "positive"),
         ("label_smoothing", 1.0, "at least 0 and below 1"),
-        ("seed", -1, "at least 0"),
+        ("seed", -1, r"at least 0 and below 2\*\*64"),
+        ("seed", 2**64, r"at least 0 and below 2\*\*64"),
     ],
 )
 def test_settings_out_of_range_are_named(field, value, rule):
     with pytest.raises(ValueError, match=f"{field} is {value}; it must be {rule}"):
         TrainConfig(**{field: value})
+
+
+# ---------------------------------------------------------------------------------------------------------- the report
+def test_the_running_mean_of_a_straight_line_is_that_line():
+    line = np.linspace(4.0, 1.0, 30)
+    np.testing.assert_allclose(running_mean(line, 7), line)
+    assert running_mean(np.array([0.0, 3.0, 0.0, 0.0]), 3) == pytest.approx([0, 1, 1, 0])
+
+
+def test_only_all_is_a_hundred_percent():
+    assert [percent(share) for share in (0.0, 0.99998, 1.0)] == ["0.00%", "99.99%", "100.00%"]
+
+
+@pytest.mark.parametrize("heads", [1, 2, 8])
+def test_the_title_of_the_attention_maps_is_not_cut_off(heads):
+    figure = attention_figure({"layer 0": np.full((heads, 2, 3), 1 / 3)}, ["1", "2", "<eos>"], ["1", "<eos>"])
+    figure.draw_without_rendering()
+    title = figure.texts[0].get_window_extent()
+    assert 0 <= title.x0 < title.x1 <= figure.bbox.width
+    assert figure.axes[-1].get_window_extent().height > 0.4 * figure.bbox.height  # the colour bar

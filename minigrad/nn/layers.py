@@ -14,6 +14,13 @@ from . import init
 from .module import Module, Parameter
 
 
+def check_sizes(name: str, **sizes: int) -> None:
+    """Raise ValueError for a negative size."""
+    for field, size in sizes.items():
+        if size < 0:
+            raise ValueError(f"{name}(): {field} = {size}; a size cannot be negative")
+
+
 class Linear(Module):
     """y = x W^T + b, with x (..., in_features) and y (..., out_features).
 
@@ -28,6 +35,7 @@ class Linear(Module):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
+        check_sizes("Linear", in_features=in_features, out_features=out_features)
         self.in_features = in_features
         self.out_features = out_features
         self.weight = Parameter(creation.empty(out_features, in_features))
@@ -62,6 +70,7 @@ class Embedding(Module):
 
     def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
         super().__init__()
+        check_sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise ValueError(f"Embedding(): padding_idx = {padding_idx}; there are {num_embeddings} rows only")
         self.num_embeddings = num_embeddings

@@ -57,7 +57,10 @@ def _check_order(index: Any) -> None:
 
 @op
 def index_put(x: Array, value: Array, *, index: Any) -> Any:
-    """y = x, but y[index] = value.   dL/dx = g with zeros at index,  dL/dvalue = g[index]"""
+    """y = x, but y[index] = value.   dL/dx = g with zeros at index,  dL/dvalue = g[index]
+
+    An index must not name an element twice where a gradient is wanted: which value stays is not defined, as in PyTorch.
+    """
     y, before = x.copy(), value.shape
     _check_order(index)
     while value.ndim and len(value) == 1:  # as in PyTorch, it may have more dimensions of size 1 in front than y[index]
@@ -93,7 +96,8 @@ def gather(x: Array, index: Array, *, dim: int) -> Any:
 def scatter(x: Array, index: Array, value: Array, *, dim: int) -> Any:
     """y = x, but y[i, index[i, j, k], k] = value[i, j, k] for dim = 1.
 
-    dL/dx = g, but 0 where something was written,  dL/dvalue = g at those places.
+    dL/dx = g, but 0 where something was written,  dL/dvalue = g at those places. As in PyTorch, which value stays is
+    not defined where the index names a place twice.
     """
     where = _places("scatter", x, index, dim)
     x, value = promote(x, value)
@@ -146,8 +150,9 @@ def embedding(indices: Array, weight: Array, *, padding_idx: int | None = None) 
     )
     require(weight.ndim == 2, "embedding(): the table has shape {}; it must be (V, D)", weight)
     if indices.size and not (indices.min() >= 0 and indices.max() < len(weight)):
+        wrong = indices[(indices < 0) | (indices >= len(weight))].flat[0]
         raise IndexError(
-            f"embedding(): the indices run from {indices.min()} to {indices.max()}, the table has {len(weight)} rows. "
+            f"embedding(): index {wrong} is not one of the {len(weight)} rows 0..{len(weight) - 1}. "
             "Check that the vocabulary is the one the model was built for."
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import unwrap
-from ..core import Array, enable_grad, writes
+from ..core import Array, ShapeError, enable_grad, writes
 from ..tensor import Tensor
 
 Group = dict[str, Any]
@@ -24,6 +24,8 @@ class Optimizer:
     """
 
     def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
+        if hasattr(params, "parameters"):
+            raise TypeError(f"{self._name}(): params is a {type(params).__name__}; pass model.parameters()")
         if isinstance(params, Tensor | Mapping):
             raise TypeError(f"{self._name}(): params is a {type(params).__name__}; give a list of tensors or of dicts")
         self.defaults = dict(defaults)
@@ -82,6 +84,11 @@ class Optimizer:
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
+                    if p.grad.shape != p.shape:
+                        raise ShapeError(
+                            f"{self._name}.step(): a parameter has shape {p.shape}, its gradient {p.grad.shape}. "
+                            "Assign a gradient of the parameter's shape."
+                        )
                     with np.errstate(all="ignore"):  # what has become inf or NaN stays so, without a warning
                         self.update(p.data, p.grad.data, self.state[p], group)
                     writes.stamp(p.data)
@@ -105,8 +112,14 @@ class Optimizer:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a `state_dict()` of an optimiser for the same parameters; arrays are copied.
 
-        Raises ValueError if groups or shapes differ; nothing has been changed then.
+        Raises ValueError if it is no such state, or if groups or shapes differ; nothing has been changed then.
         """
+        if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= state_dict.keys():
+            what = f"keys {list(state_dict)}" if isinstance(state_dict, Mapping) else f"a {type(state_dict).__name__}"
+            raise ValueError(
+                f"{self._name}.load_state_dict(): expected a dict with 'state' and 'param_groups', got {what}. "
+                "Give what the state_dict() of an optimiser returned."
+            )
         saved = state_dict["param_groups"]
         here, there = [[len(g["params"]) for g in groups] for groups in (self.param_groups, saved)]
         if here != there:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from difflib import get_close_matches
 from typing import Any
 
 from .base import Pair, Task
@@ -24,7 +25,9 @@ def make_task(name: str, **options: Any) -> Task:
     ('numbers-en-de', 'German (de)')
     """
     if name not in TASKS:
-        raise ValueError(f"there is no task {name!r}. Choose one of: {', '.join(TASKS)}.")
+        near = get_close_matches(name.lower(), TASKS, n=1)
+        meant = f"Did you mean {near[0]}? " if near else ""
+        raise ValueError(f"there is no task {name!r}. {meant}Choose one of: {', '.join(TASKS)}.")
     legal = [field.name for field in fields(TASKS[name])]
     for option in options:
         if option not in legal:

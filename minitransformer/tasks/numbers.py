@@ -18,6 +18,8 @@ from typing import ClassVar
 
 from .base import Pair, Task, in_turn, shuffled
 
+LIMIT = 10**15  # above it most languages run out of words, and sentences are long
+
 # fmt: off
 NAMES = {
     "am": "Amharic", "ar": "Arabic", "az": "Azerbaijani", "be": "Belarusian", "bn": "Bengali", "ca": "Catalan",
@@ -50,7 +52,7 @@ class Numbers(Task):
 
     name = "numbers"
     description = "Write numbers in the words of another language, from and to any that num2words has."
-    remedy: ClassVar[str] = "Widen the interval from low to high."
+    remedy: ClassVar[str] = "Widen the interval from low to high, or lower train_size."
     source: str = "en"
     target: str = "fr"
     low: int = 0
@@ -65,10 +67,14 @@ class Numbers(Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         for option, code in (("source", self.source), ("target", self.target)):
-            if code not in languages():
+            known = {name.lower(): name for name in languages()}.get(code.lower().replace("-", "_"))
+            if known is None:
                 raise ValueError(f"{self.name}: {option} is {code!r}, which num2words does not have. {suggest(code)}")
-        if not 0 <= self.low < self.high:
-            raise ValueError(f"{self.name}: low is {self.low} and high is {self.high}. Choose 0 <= low < high.")
+            object.__setattr__(self, option, known)  # frozen, but not yet for the spelling of a code
+        if not 0 <= self.low < self.high < LIMIT:
+            raise ValueError(
+                f"{self.name}: low is {self.low} and high is {self.high}. Choose 0 <= low < high < {LIMIT:,}."
+            )
 
     @property
     def slug(self) -> str:

@@ -14,6 +14,7 @@ from typing import ClassVar
 from .base import Pair, Task, in_turn, shuffled
 
 SYMBOLS = string.digits + string.ascii_lowercase
+LONGEST = 200  # symbols; attention takes time and memory as the square of that
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ class Sequences(Task):
         super().__post_init__()
         if not 2 <= self.symbols <= len(SYMBOLS):
             raise ValueError(f"{self.name}: symbols is {self.symbols}. Choose from 2 to {len(SYMBOLS)}.")
-        if not 1 <= self.min_length <= self.max_length:
+        if not 1 <= self.min_length <= self.max_length <= LONGEST:
             raise ValueError(
                 f"{self.name}: min_length is {self.min_length} and max_length is {self.max_length}. "
-                "Choose 1 <= min_length <= max_length."
+                f"Choose 1 <= min_length <= max_length <= {LONGEST}."
             )
         if self.longer < 0:
             raise ValueError(f"{self.name}: longer is {self.longer}. Choose 0 for no longer sequences, or more.")
