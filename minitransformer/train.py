@@ -31,7 +31,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. The defaults are the paper's (section 5), for a small model and a run of some thousand steps.
+    """How to train: the paper's recipe (section 5) with a shorter warm-up, a smaller factor and clipped gradients.
 
     steps: at most so many. batch_size: sentence pairs in a batch. warmup: steps until the learning rate is at its
     peak, lr_factor times (d_model warmup)^-0.5. With a factor of 1 and this warm-up the peak is so high that accuracy
@@ -170,6 +170,8 @@ class Trainer:
 
     def load_state(self, tensors: Mapping[str, np.ndarray], rest: Mapping[str, Any]) -> None:
         """Go on from a `state()` of a trainer with the same model, data and recipe."""
+        if rest["history"] and len(rest["optimizer"]["state"]) != len(list(self.translator.model.parameters())):
+            raise ValueError("the optimiser's state is not that of these parameters")
         self.translator.model.load_state_dict(below("model", tensors))
         state = {
             number: counts | below(f"optimizer.{number}", tensors)

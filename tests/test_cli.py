@@ -56,6 +56,23 @@ def test_train_writes_everything_into_one_folder(folder):
     assert "layer 0, head 1" in (folder / "attention.svg").read_text()
 
 
+def test_numbers_are_learnt_into_a_folder_named_after_the_languages(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("train", "numbers", "--target=de", "--high=400", "--train-size=100", "--no-pictures", *TINY[2:])
+    assert result.exit_code == OK, result.output
+    result = run("evaluate", "runs/numbers-en-de", "--json")
+    scores = json.loads(result.stdout)
+    assert set(scores) == {"splits"}
+    assert set(scores["splits"]) == {"random", "range"}
+    for split in scores["splits"].values():
+        assert set(split) == {"exact_match", "token_accuracy", "loss", "sentences"}
+        assert split["sentences"] > 0
+    result = run("translate", "runs/numbers-en-de", "Seventy-one", "two hundred, and three")
+    assert result.exit_code == OK
+    assert len(result.stdout.splitlines()) == 2
+    assert "never seen" not in result.stderr
+
+
 def test_train_ends_with_translations_accuracy_time_and_where_all_is(trained):
     folder, text = trained
     assert "step 6/6  loss" in text

@@ -79,6 +79,13 @@ def test_every_part_of_the_state_is_needed(uninterrupted, tmp_path, part):
     assert content(tmp_path)[0] != content(uninterrupted)[0]
 
 
+def test_a_state_without_adam_s_moments_is_refused(uninterrupted):
+    checkpoint = open_checkpoint(uninterrupted)
+    checkpoint.state["optimizer"]["state"].clear()
+    with pytest.raises(mg.checkpoint.CheckpointError, match="the optimiser's state is not that of these parameters"):
+        checkpoint.trainer(RECIPE, TASK.splits)
+
+
 def test_the_log_is_the_history(uninterrupted):
     history = open_checkpoint(uninterrupted).state["history"]
     assert [record["step"] for record in history] == list(range(1, 14))
@@ -150,7 +157,7 @@ def wait_for(process: subprocess.Popen[str], beginning: str) -> bool:
 
 
 def test_kill_9_at_any_moment_loses_no_checkpoint(finished, tmp_path, rng, running):
-    kills = 0
+    kills, reached = 0, 0
     for _ in range(100):
         process = start(tmp_path, STEPS)
         running.append(process)
@@ -161,7 +168,11 @@ def test_kill_9_at_any_moment_loses_no_checkpoint(finished, tmp_path, rng, runni
         _, errors = process.communicate()
         if process.returncode == -signal.SIGKILL:
             kills += 1
-            assert open_checkpoint(tmp_path).recipe.training.steps == STEPS
+            checkpoint = open_checkpoint(tmp_path)
+            assert checkpoint.recipe.training.steps == STEPS
+            assert len(checkpoint.state["history"]) >= reached  # what was saved once is never lost again
+            assert len(checkpoint.state["history"]) % 3 == 0  # and it is saved every three steps
+            reached = len(checkpoint.state["history"])
             continue
         assert process.returncode == OK, errors
         assert content(tmp_path) == content(finished)
@@ -169,6 +180,7 @@ def test_kill_9_at_any_moment_loses_no_checkpoint(finished, tmp_path, rng, runni
             break
         (tmp_path / LOG).unlink()
         (tmp_path / CHECKPOINT).unlink()  # finished too soon: once more from the start
+        reached = 0
     assert kills >= 12
 
 
