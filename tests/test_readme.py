@@ -30,6 +30,11 @@ def test_commands_without_make_are_those_of_the_makefile():
         assert recipe.replace("$(BIN)", ".venv/bin").removesuffix(" $(ARGS)") in commands
 
 
+def test_nothing_is_left_to_be_filled_in():
+    assert "PLACEHOLDER" not in README
+    assert not re.search(r"^\|[-|]+\|\n(?!\|)", README, re.MULTILINE)  # a table without rows
+
+
 def test_links_to_files_lead_somewhere():
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
     assert "LICENSE" in links
