@@ -63,7 +63,7 @@ class KeysAndValues:
 
     def __call__(self, attention: MultiHeadAttention, key: mg.Tensor, value: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
         """All keys and values (B, H, S, K) that there are now to attend to."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say what is kept")
 
 
 class Growing(KeysAndValues):

@@ -253,7 +253,7 @@ class _Numbered(Module):
         return self._slice(index) if isinstance(index, slice) else self._own(Module)[index][1]
 
     def _slice(self, index: slice) -> Module:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say what a slice of it is")
 
     def __setitem__(self, index: int, module: Module) -> None:
         self.add_module(self._own(Module)[index][0], module)
