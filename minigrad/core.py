@@ -179,8 +179,10 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
                  row 1                                           g10 g11 g12 g13      s_j = g0j + g1j + g2j
                  row 2                                           g20 g21 g22 g23
 
-    It is the only place in the library where this happens. Example: unbroadcast(np.ones((3, 4)), (1, 4)) is
-    [[3, 3, 3, 3]].
+    It is the only place in the library where this happens.
+
+    >>> unbroadcast(np.ones((3, 4)), (1, 4))
+    array([[3., 3., 3., 3.]])
     """
     new = g.ndim - len(shape)
     if new < 0 or any(n != m != 1 for n, m in zip(g.shape[new:], shape, strict=True)):

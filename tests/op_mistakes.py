@@ -26,7 +26,7 @@ def ones(*shape: int) -> Array:
 
 
 A = ones(2, 3)
-I = np.zeros((2, 3), np.int64)  # noqa: E741
+N = np.zeros((2, 3), np.int64)  # whole numbers
 M = np.ones((2, 3), bool)
 Q = ones(2, 3, 4, 5)
 
@@ -47,7 +47,7 @@ ELEMENTWISE = [
     wrong("masked_fill", "the arguments have shapes (2, 3) and (2, 2)", A, M[:, :2], value=0.0),
     wrong("masked_fill", "the mask is not boolean; compare first", A, A, value=0.0, error=DTypeError),
     *(
-        wrong(op, "a whole number is divided by 0", I, I, error=ZeroDivisionError)
+        wrong(op, "a whole number is divided by 0", N, N, error=ZeroDivisionError)
         for op in ("floor_divide", "remainder")
     ),
     wrong("sub", "a and b are boolean; use a ^ b", M, M, error=DTypeError),
@@ -61,7 +61,7 @@ REDUCING = [
         for op in (*REDUCTIONS, *ALONG_ONE)
     ),
     *(wrong(op, "a has shape (2, 3); dim (0, -2) names one dimension twice", A, dim=(0, -2)) for op in REDUCTIONS),
-    *(wrong(op, "a has dtype int64; it must be a float dtype", I, error=DTypeError) for op in ("mean", "var", "std")),
+    *(wrong(op, "a has dtype int64; it must be a float dtype", N, error=DTypeError) for op in ("mean", "var", "std")),
     *(
         wrong(op, "a has shape (0, 3); nothing to choose from", ones(0, 3), dim=dim)
         for op in ("amax", "amin", "argmax", "argmin")
@@ -105,18 +105,18 @@ def places(op: str, *value: Any) -> list[Mistake]:
     """What can be wrong with the index of gather and scatter."""
     return [
         wrong(op, "the index has dtype float32; it must be an integer dtype", A, A, *value, dim=0, error=DTypeError),
-        wrong(op, "a has shape (2, 3), the index has shape (3,)", A, I[0], *value, dim=0),
+        wrong(op, "a has shape (2, 3), the index has shape (3,)", A, N[0], *value, dim=0),
         wrong(
             op,
             "a has shape (1, 3), the index has shape (2, 3); it may exceed a in dimension 1",
             A[:1],
-            I,
+            N,
             *value,
             dim=1,
         ),
-        wrong(op, "the index runs from 2 to 2 in dimension 0", A, I + 2, *value, dim=0, error=IndexError),
-        wrong(op, "the index runs from -1 to -1 in dimension 0", A, I - 1, *value, dim=0, error=IndexError),
-        wrong(op, "a has shape (2, 3); dim 2 is outside [-2, 1]", A, I, *value, dim=2, error=IndexError),
+        wrong(op, "the index runs from 2 to 2 in dimension 0", A, N + 2, *value, dim=0, error=IndexError),
+        wrong(op, "the index runs from -1 to -1 in dimension 0", A, N - 1, *value, dim=0, error=IndexError),
+        wrong(op, "a has shape (2, 3); dim 2 is outside [-2, 1]", A, N, *value, dim=2, error=IndexError),
     ]
 
 
@@ -132,11 +132,11 @@ INDICES = [
     ),
     *places("gather"),
     *places("scatter", A),
-    wrong("scatter", "(2, 3)", A, I, ones(2), dim=1),
+    wrong("scatter", "(2, 3)", A, N, ones(2), dim=1),
     wrong("embedding", "the indices have dtype float32; use integers", A, ones(4, 3), error=DTypeError),
-    wrong("embedding", "the table has shape (4,); it must be (V, D)", I, ones(4)),
-    wrong("embedding", "index 4 is not one of the 4 rows 0..3", I + 4, ones(4, 3), error=IndexError),
-    wrong("embedding", "index -1 is not one of the 4 rows 0..3", I - 1, ones(4, 3), error=IndexError),
+    wrong("embedding", "the table has shape (4,); it must be (V, D)", N, ones(4)),
+    wrong("embedding", "index 4 is not one of the 4 rows 0..3", N + 4, ones(4, 3), error=IndexError),
+    wrong("embedding", "index -1 is not one of the 4 rows 0..3", N - 1, ones(4, 3), error=IndexError),
 ]
 
 LAYERS = [
@@ -153,20 +153,20 @@ LAYERS = [
     ),
     wrong("masked_softmax", "a has shape (2, 3), the mask has shape (2, 2); the mask must broadcast", A, M[:, :2]),
     wrong("masked_softmax", "a has shape (3,), the mask has shape (2, 3)", A[0], M),
-    wrong("layer_norm", "a has dtype int64; it must be a float dtype", I, error=DTypeError),
+    wrong("layer_norm", "a has dtype int64; it must be a float dtype", N, error=DTypeError),
     wrong("layer_norm", "a has shape (); it needs a last dimension to normalise", ones()),
     wrong("layer_norm", "a has shape (2, 3), a parameter (2,); it must be (D,)", A, ones(2), None),
     wrong("layer_norm", "a has shape (2, 3), a parameter (2, 3); it must be (D,)", A, None, A),
-    wrong("dropout", "a has dtype int64; it must be a float dtype", I, p=0.5, seed=1, error=DTypeError),
+    wrong("dropout", "a has dtype int64; it must be a float dtype", N, p=0.5, seed=1, error=DTypeError),
     wrong("dropout", "p = 1.5; a probability lies in [0, 1]", A, p=1.5, seed=1, error=ValueError),
     wrong("dropout", "p = -0.1; a probability lies in [0, 1]", A, p=-0.1, seed=1, error=ValueError),
-    wrong("cross_entropy", "reduction = 'max'; it must be", A, I[:, 0], reduction="max", error=ValueError),
+    wrong("cross_entropy", "reduction = 'max'; it must be", A, N[:, 0], reduction="max", error=ValueError),
     wrong("cross_entropy", "the target has dtype float32; class indices are integers", A, A[:, 0], error=DTypeError),
-    wrong("cross_entropy", "the logits have shape (2, 3), the target has shape (2, 3)", A, I),
+    wrong("cross_entropy", "the logits have shape (2, 3), the target has shape (2, 3)", A, N),
     wrong("cross_entropy", "the logits have shape ()", ones(), np.array(0)),
-    wrong("cross_entropy", "label_smoothing = 2; it lies in [0, 1]", A, I[:, 0], label_smoothing=2, error=ValueError),
-    wrong("cross_entropy", "target 3 is not one of the 3 classes 0..2", A, I[:, 0] + 3, error=IndexError),
-    wrong("cross_entropy", "target -1 is not one of the 3 classes 0..2", A, I[:, 0] - 1, error=IndexError),
+    wrong("cross_entropy", "label_smoothing = 2; it lies in [0, 1]", A, N[:, 0], label_smoothing=2, error=ValueError),
+    wrong("cross_entropy", "target 3 is not one of the 3 classes 0..2", A, N[:, 0] + 3, error=IndexError),
+    wrong("cross_entropy", "target -1 is not one of the 3 classes 0..2", A, N[:, 0] - 1, error=IndexError),
     wrong(SDPA, "q has shape (5,), k has shape (6, 5)", ones(5), ones(6, 5), ones(6, 5)),
     wrong(SDPA, "k has shape (6, 4); the last sizes must be equal", Q, ones(6, 4), ones(6, 5)),
     wrong(SDPA, "k has shape (6, 5), v has shape (7, 5); one value per key", Q, ones(6, 5), ones(7, 5)),

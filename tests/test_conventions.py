@@ -1,6 +1,7 @@
 """What happens at ties, kinks, infinities and NaN: PyTorch's answers, written down and compared with PyTorch itself."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -176,3 +177,16 @@ def test_the_definition_has_the_same_convention(convention):
     np.testing.assert_allclose(value, convention.value, rtol=1e-9, atol=1e-12)
     for gradient, expected in zip(gradients, convention.gradients, strict=True):
         np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("padding_idx", [1, -3])
+@pytest.mark.parametrize("scope", [nullcontext, definitions])
+def test_the_row_of_padding_is_read_but_gets_no_gradient(padding_idx, scope, rng):
+    weight = mg.tensor(rng.normal(size=(4, 5)), requires_grad=True)
+    indices, g = np.array([[1, 2, 1], [0, 2, 2]]), rng.normal(size=(2, 3, 5))
+    with scope():
+        rows = mg.ops.embedding(indices, weight, padding_idx=padding_idx)
+    rows.backward(g)
+    np.testing.assert_array_equal(rows.data, weight.data[indices])
+    expected = [g[1, 0], np.zeros(5), g[0, 1] + g[1, 1] + g[1, 2], np.zeros(5)]
+    np.testing.assert_allclose(weight.grad.data, expected, rtol=1e-12)

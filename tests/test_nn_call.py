@@ -10,18 +10,7 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.core import state
 from minigrad.nn import Module
-
-
-class Net(Module):
-    """A small network that runs."""
-
-    def __init__(self):
-        super().__init__()
-        self.a = nn.Linear(3, 4)
-        self.b = nn.Sequential(nn.ReLU(), nn.Linear(4, 2))
-
-    def forward(self, x):
-        return self.b(self.a(x))
+from tests.networks import Net
 
 
 def test_forward_must_be_defined():

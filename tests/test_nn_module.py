@@ -10,6 +10,7 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.nn import Module, Parameter
 from tests import oracle
+from tests.networks import Net
 
 
 def build(m):
@@ -41,18 +42,6 @@ def build(m):
             self.again = self.first
 
     return Outer()
-
-
-class Net(Module):
-    """A small network that runs."""
-
-    def __init__(self):
-        super().__init__()
-        self.a = nn.Linear(3, 4)
-        self.b = nn.Sequential(nn.ReLU(), nn.Linear(4, 2))
-
-    def forward(self, x):
-        return self.b(self.a(x))
 
 
 # ---------------------------------------------------------------------------------------------------------- Parameter

@@ -153,7 +153,7 @@ def test_too_few_sequences_are_an_error():
     with pytest.raises(
         ValueError, match=r"copy: nothing is left for the split 'train'\. Take more symbols or a larger"
     ):
-        make_task("copy", symbols=2, max_length=2).splits  # noqa: B018
+        list(make_task("copy", symbols=2, max_length=2).splits)
 
 
 def test_sequences_depend_on_their_seed():

@@ -154,8 +154,11 @@ def test_there_are_no_other_attributes():
 def test_broadcasting_is_summed_back():
     """Row 1."""
     a, b, c = (leaf(np.full(s, 2.0)) for s in [(2, 3, 4), (3, 1), ()])
-    (a * b * c).sum().backward()
-    assert (a.grad.shape, b.grad.tolist(), c.grad.item()) == ((2, 3, 4), [[32], [32], [32]], 96)
+    g = np.arange(24.0).reshape(2, 3, 4)
+    (a * b * c).backward(g)
+    np.testing.assert_array_equal(a.grad.data, 4 * g)
+    np.testing.assert_array_equal(b.grad.data, 4 * g.sum(axis=(0, 2))[:, None])
+    assert c.grad.item() == 4 * g.sum()
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import unwrap
 from ..checks import axis, require
 from ..core import Array, DTypeError, ShapeError
 from ..dtypes import promote
 from ..op import op
+from .arithmetic import where
 
 
 @op(view=True)
@@ -136,7 +138,16 @@ def _places(name: str, x: Array, index: Array, dim: int) -> tuple[Any, ...]:
     return tuple(where)
 
 
-@op
+def embedding_definition(indices: Any, weight: Any, *, padding_idx: int | None = None) -> Any:
+    """W[indices]; the rows of padding as constants, which get no gradient"""
+    rows = index(weight, index=unwrap(indices))
+    if padding_idx is None:
+        return rows
+    padding = unwrap(indices) == padding_idx % len(weight)
+    return where(padding[..., None], unwrap(rows), rows)
+
+
+@op(definition=embedding_definition)
 def embedding(indices: Array, weight: Array, *, padding_idx: int | None = None) -> Any:
     """y[..., :] = W[indices[...], :]: one row of the table for every token.
 
