@@ -56,9 +56,12 @@ from .ops import (
     tanh,
     where,
 )
+from .memory import keep_freed_memory
 from .random import manual_seed
 from .tensor import Tensor
 from .version import __version__
 
 float32, float64, int32, int64 = np.float32, np.float64, np.int32, np.int64
 uint8, bool_, long, float, double = np.uint8, np.bool_, np.int64, np.float32, np.float64
+
+keep_freed_memory()

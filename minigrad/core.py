@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator, contextmanager
+from contextvars import copy_context
 from heapq import heappop, heappush
 from inspect import isgeneratorfunction
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,11 @@ class _State(threading.local):
 
     def __init__(self) -> None:
         self.outer_modes: list[bool] = []
+        # Infinity and NaN are results like others, as in PyTorch: no warnings. np.errstate does that too, but takes as
+        # long as a small operation; a context in which NumPy keeps quiet, made once and stepped into, a tenth of it.
+        context = copy_context()
+        context.run(np.seterr, all="ignore")
+        self.quietly = context.run
 
 
 state = _State()
@@ -85,11 +91,15 @@ class Node:
 
 
 class Value:
-    """An array and, if its gradient is wanted, the node that made it. `Tensor` adds the operators."""
+    """An array and, if its gradient is wanted, the node that made it. `Tensor` adds the operators.
 
-    __slots__ = ("__weakref__", "data", "grad", "node")
+    `home`, if set, is memory for the gradient: an optimiser keeps those of all its parameters side by side.
+    """
+
+    __slots__ = ("__weakref__", "data", "grad", "home", "node")
     data: Array
     grad: Any
+    home: Array
     node: Node | None
 
     def _result(self, data: Array, node: Node | None) -> Value:
@@ -113,12 +123,13 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
     lives in `gradients` from the first arrival until it is passed on, no longer.
     """
     gradients: dict[Node, Array] = {root: gradient}
-    ours: set[Node] = set()  # sums that this loop allocated and may therefore add to in place
+    ours: set[Node] = set()  # whose sum this loop allocated, and may therefore add to in place
     queue = [(-root.serial, root)]
     while queue:
         node = heappop(queue)[1]
         g = gradients.pop(node)
-        if node.products is None:
+        products = node.products
+        if products is None:
             raise GradError(
                 f"backward(): the graph below {node} has been freed by an earlier backward(). "
                 "Call the first one with retain_graph=True, or run the forward pass again."
@@ -129,13 +140,18 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
             observer.gradient(node, g)
         if node.holder is not None:
             accumulate(node.holder(), g)
-        for position, (parent, d) in enumerate(_edges(node, g)):
+        results = products(g) if callable(products) else [product and product(g) for product in products]
+        for position, (parent, d) in enumerate(zip(node.parents, results, strict=True)):
             if parent is None or d is None:
                 continue
-            d = _fit(d, parent, node)
+            if type(d) is not np.ndarray or d.shape != parent.shape or d.dtype != parent.dtype:
+                d = _fit(d, parent, node)
             for observer in state.observers:
                 observer.edge(node, position, parent, d)
             if parent not in gradients:
+                if parent.op is None and (place := _settle(parent, d)) is not None:
+                    d = place
+                    ours.add(parent)
                 gradients[parent] = d
                 heappush(queue, (-parent.serial, parent))
             elif parent in ours:
@@ -148,23 +164,15 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
             node.parents = ()
 
 
-def _edges(node: Node, g: Array) -> Iterator[tuple[Node | None, Any]]:
-    """(parent, gradient sent to it) for every input; products that nobody needs are not called."""
-    products = node.products
-    results: Any = products(g) if callable(products) else (product and product(g) for product in products)
-    return zip(node.parents, results, strict=True)
-
-
-def _fit(d: Array, parent: Node, node: Node) -> Array:
+def _fit(d: Any, parent: Node, node: Node) -> Array:
     """`d` in the shape and dtype of the parent that it belongs to."""
-    if type(d) is not np.ndarray:
-        d = np.asarray(d)
+    d = np.asarray(d)
     if d.shape != parent.shape:
         try:
             d = unbroadcast(d, parent.shape)
         except ShapeError as error:
             raise GradError(f"{node.op and node.op.name}(): {error}") from None
-    return d if d.dtype == parent.dtype else d.astype(parent.dtype)
+    return d.astype(parent.dtype, copy=False)
 
 
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
@@ -195,13 +203,27 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
 _accumulating = threading.Lock()
 
 
+def _settle(node: Node, g: Array) -> Array | None:
+    """Move the gradient of a leaf to the place that it has for it, and free the memory of `g`; None if it has none."""
+    value = node.holder and node.holder()
+    if value is None or value.grad is not None:
+        return None
+    with _accumulating:
+        if not writes.has_room(value):
+            return None
+        place = value.home
+    np.copyto(place, g)
+    return place
+
+
 def accumulate(value: Value | None, g: Array) -> None:
     """`value.grad += g`; the first arrival is copied, so that no two `.grad`s share memory."""
     if value is None:
         return
     with _accumulating:
         if value.grad is None:
-            value.grad = value._result(np.array(g, order="C"), None)
+            settled = g is getattr(value, "home", None)
+            value.grad = value._result(g if settled else np.array(g, order="C"), None)
         else:
             value.grad.data = np.asarray(value.grad.data + g)  # not in place: a graph may have saved the old one
 

@@ -62,8 +62,12 @@ def promote(*arrays: Array, floating: bool = False) -> tuple[Array, ...]:
     `floating`, integers become float32.
     """
     first = arrays[0].dtype
-    if all(a.dtype == first for a in arrays) and not (floating and first.kind != "f"):
-        return arrays
+    for a in arrays:
+        if a.dtype is not first:
+            break
+    else:
+        if not floating or first.kind == "f":
+            return arrays
     rank = {"b": 0, "u": 1, "i": 1, "f": 2}
     for a in arrays:
         if a.dtype.kind not in rank:

@@ -45,7 +45,7 @@ class Op:
         self.view = view
         self.signature = inspect.signature(forward)
         arguments = [p for p in self.signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-        self.arity = len(arguments)  # array arguments, the optional ones included
+        self.names = tuple([p.name for p in arguments])  # of the array arguments, the optional ones included
         self.optional = sum(p.default is None for p in arguments)
         self.__doc__ = forward.__doc__
         self.__wrapped__ = forward  # doctest and inspect look through to the function
@@ -60,24 +60,26 @@ class Op:
         """Run the op, and record it if a gradient is wanted."""
         if state.definitions and self.definition is not None:
             return self.definition(*inputs, **settings)
-        if len(inputs) < self.arity:  # optional arrays were left out, or given by name
-            bound = self.signature.bind(*inputs, **settings)
-            bound.apply_defaults()
-            inputs, settings = bound.args, bound.kwargs
+        if len(inputs) < len(self.names):
+            inputs, settings = self._complete(inputs, settings)
         like: Any = None
         wanted = False
         tracking = state.grad_enabled
+        arrays, parents = [], []
         for x in inputs:
+            node = None
             if isinstance(x, Value):
-                like = x
-                if tracking and x.node is not None:
+                like, node = x, x.node
+                if tracking and node is not None:
                     wanted = True
-                    if x.node.serial < writes.latest:
+                    if node.serial < writes.latest and node.op is not None:
                         writes.check_fresh(x)
-        arrays = [x.data if isinstance(x, Value) else as_operand(self, x, inputs) for x in inputs]
+                arrays.append(x.data)
+            else:
+                arrays.append(x if type(x) is np.ndarray else as_operand(self, x, inputs))
+            parents.append(node)
         try:
-            with np.errstate(all="ignore"):  # infinity and NaN are results like others, as in PyTorch
-                out, products = self.forward(*arrays, **settings)
+            out, products = state.quietly(self.forward, *arrays, **settings)
         except ValueError as error:
             if "could not be broadcast" not in str(error):
                 raise
@@ -88,25 +90,33 @@ class Op:
             return out
         if not wanted or products is None:
             return like._result(out, None)
-        parents = tuple([x.node if isinstance(x, Value) else None for x in inputs])
-        node = Node(self, parents, self._needed(products, parents), out)
+        node = Node(self, tuple(parents), self._needed(products, parents), out)
         result = like._result(out, node)
         for observer in state.observers:
             observer.node(node, inputs, result)
         return result
 
-    def _needed(self, products: Any, parents: tuple[Node | None, ...]) -> Any:
+    def _complete(self, inputs: tuple[Any, ...], settings: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """All array arguments in their places: None for an optional one that was left out."""
+        missing = self.names[len(inputs) :]
+        if len(missing) <= self.optional and settings.keys().isdisjoint(missing):
+            return (*inputs, *[None] * len(missing)), settings
+        bound = self.signature.bind(*inputs, **settings)  # some are given by name
+        bound.apply_defaults()
+        return bound.args, bound.kwargs
+
+    def _needed(self, products: Any, parents: list[Node | None]) -> Any:
         """The products whose parent wants a gradient, None in place of the others."""
         if callable(products):
             return (products,) if len(parents) == 1 else products
         if len(products) != len(parents):
             raise GradError(f"{self.name}(): {len(parents)} inputs, but {len(products)} vector-Jacobian products")
-        needed = []
+        if None not in parents and None not in products:
+            return products
         for position, (product, parent) in enumerate(zip(products, parents, strict=True)):
             if parent is not None and product is None:
                 raise GradError(f"{self.name}(): input {position} requires a gradient, but this op has none for it")
-            needed.append(product if parent is not None else None)
-        return tuple(needed)
+        return tuple([product if parent else None for product, parent in zip(products, parents, strict=True)])
 
 
 def op(forward: Callable | None = None, *, definition: Callable | None = None, view: bool = False) -> Any:

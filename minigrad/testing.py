@@ -396,7 +396,7 @@ class _Check:
 
     def check_raw_products(self, arrays: list[Any]) -> None:
         """The engine converts what a product returns; but a product that needs it has computed at the wrong width."""
-        arrays = [*arrays, *[None] * (self.op.arity - len(arrays))]
+        arrays = [*arrays, *[None] * (len(self.op.names) - len(arrays))]
         with np.errstate(all="ignore"):
             value, products = self.op.forward(*arrays, **self.settings)
             g = np.ones_like(value)

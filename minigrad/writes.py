@@ -40,19 +40,24 @@ class _Writes:
         self.latest = 0
         self.stamps: dict[int, tuple[weakref.ref[Array], int]] = {}
 
-    def stamp(self, array: Array) -> None:
-        """`array` has just been written in place."""
-        owner = _owner(array)
-        key = id(owner)
+    def stamp(self, *arrays: Array) -> None:
+        """These arrays have just been written in place."""
         with self.lock:  # another thread's later stamp must not be taken back
             self.latest = next(clock)
-            self.stamps[key] = (weakref.ref(owner, lambda _: self.stamps.pop(key, None)), self.latest)
+            for array in arrays:
+                memory = owner(array)
+                key = id(memory)
+                known = self.stamps.get(key)
+                if known is not None and known[0]() is memory:
+                    self.stamps[key] = (known[0], self.latest)
+                else:
+                    self.stamps[key] = (weakref.ref(memory, lambda _, key=key: self.stamps.pop(key, None)), self.latest)
 
     def since(self, array: Array, serial: int) -> bool:
         """Whether the memory of `array` was written after `serial`."""
-        owner = _owner(array)
-        reference, when = self.stamps.get(id(owner), (None, 0))
-        return when > serial and reference is not None and reference() is owner
+        memory = owner(array)
+        reference, when = self.stamps.get(id(memory), (None, 0))
+        return when > serial and reference is not None and reference() is memory
 
     def check(self, node: Node) -> None:
         """Raise if a product of `node` needs memory that was written after the node was made."""
@@ -66,7 +71,11 @@ class _Writes:
 
     def shared(self, value: Value) -> bool:
         """Whether some other array looks into the memory of `value`: each one counts as a reference to the owner."""
-        return max(getrefcount(value.data), getrefcount(_owner(value.data))) > 2  # one by `value`, one by the call
+        return max(getrefcount(value.data), getrefcount(owner(value.data))) > 2  # one by `value`, one by the call
+
+    def has_room(self, value: Value) -> bool:
+        """Whether `value` has a place for its gradient, `home`, and nobody has kept what was there before."""
+        return hasattr(value, "home") and max(getrefcount(value.home), getrefcount(owner(value.home))) <= 2
 
     def check_fresh(self, value: Value) -> None:
         """Raise if `value` was changed through another tensor that shares its memory: its node tells the old story."""
@@ -81,7 +90,7 @@ class _Writes:
 writes = _Writes()
 
 
-def _owner(array: Array) -> Array:
+def owner(array: Array) -> Array:
     """The array that owns the memory which `array` looks into."""
     while isinstance(array.base, np.ndarray):
         array = array.base

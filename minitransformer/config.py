@@ -36,6 +36,8 @@ class TransformerConfig:
 
     src_vocab_size, tgt_vocab_size: tokens of the two sides; None: the target has the source's vocabulary.
     positions: "sinusoidal", "learned" or "none". max_len: how many positions learned ones have.
+    activation_dropout: dropout after the activation of the feed-forward networks. The paper has none there, PyTorch's
+    layers the same as elsewhere.
     attention: how scores are made; "scaled_dot". head_dim: size of a head; None: d_model / nhead.
     share_qk: one projection for queries and keys. norm: "layer" or "none". residual: x + f(x), or f(x) only.
     final_norm: one more norm after the last layer of encoder and decoder, as nn.Transformer has it; None: only with
@@ -63,6 +65,7 @@ class TransformerConfig:
     num_decoder_layers: int = 6
     dim_feedforward: int = 2048
     dropout: float = 0.1
+    activation_dropout: float = 0.0
     activation: str = "relu"
     norm_first: bool = False
     layer_norm_eps: float = 1e-5
@@ -94,7 +97,9 @@ class TransformerConfig:
             value = getattr(self, field)
             legal = isinstance(value, str) and value in registry
             self._check(field, legal, f"one of {', '.join(map(repr, sorted(registry)))}")
-        self._check("dropout", is_number(self.dropout) and 0 <= self.dropout < 1, "at least 0 and below 1")
+        for field in ("dropout", "activation_dropout"):
+            value = getattr(self, field)
+            self._check(field, is_number(value) and 0 <= value < 1, "at least 0 and below 1")
         self._check("layer_norm_eps", is_number(self.layer_norm_eps) and self.layer_norm_eps > 0, "positive")
         if self.positions == "sinusoidal":
             self._check("d_model", self.d_model % 2 == 0, "even, for sinusoidal positions")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.nn import functional as F
 
 from .attention import Fixed, Growing, MultiHeadAttention
 from .positions import Positions
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 Sublayer = Callable[[mg.Tensor], mg.Tensor]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+
+# Those that one op computes together with the bias before them and the dropout behind them.
+FUSED_ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.GELU: "gelu"}
 
 NORMS: dict[str, Callable[[TransformerConfig], nn.Module]] = {
     "layer": lambda config: nn.LayerNorm(config.d_model, eps=config.layer_norm_eps, bias=config.bias),
@@ -29,8 +33,9 @@ class AddNorm(nn.Module):
 
     **The residual tag**: the sublayer, dropout and norm are modules, so the addition x + f(x) is the one operation of
     the graph that an AddNorm makes itself. A node whose `module` is an AddNorm *is* a residual connection; its first
-    parent is x, the identity, and its second f(x), the branch. A fused op that takes the place of everything after
-    the sublayer has the same module and the same two first arguments. Without `residual` there is no such node.
+    parent is x, the identity, and its second f(x), the branch. While nobody looks inside, one fused op takes the place
+    of everything after the sublayer; it has the same module and the same two first arguments. Without `residual` there
+    is no such node.
 
     config: uses norm, layer_norm_eps, bias, dropout, residual. Shapes: x, sublayer(x) and the result (B, T, D).
 
@@ -48,7 +53,12 @@ class AddNorm(nn.Module):
 
     def forward(self, x: mg.Tensor, sublayer: Sublayer) -> mg.Tensor:
         """norm(x + dropout(sublayer(x)))."""
-        return self.norm(self._add(x, self.dropout(sublayer(x))))
+        branch, norm = sublayer(x), self.norm
+        if self.residual and type(norm) is nn.LayerNorm and nn.may_fuse():
+            return F.add_layer_norm(
+                x, branch, norm.normalized_shape, norm.weight, norm.bias, norm.eps, self.dropout.p, self.training
+            )
+        return norm(self._add(x, self.dropout(branch)))
 
     def _add(self, x: mg.Tensor, branch: mg.Tensor) -> mg.Tensor:
         return x + branch if self.residual else branch
@@ -74,8 +84,8 @@ class FeedForward(nn.Module):
 
         FFN(x) = activation(x W_1^T + b_1) W_2^T + b_2                          (Vaswani et al. 2017, equation 2)
 
-    d_model: size D of inputs and outputs; dim_feedforward: size F between; activation: a name in ACTIVATIONS.
-    As in the paper, and unlike in PyTorch, there is no dropout after the activation.
+    d_model: size D of inputs and outputs; dim_feedforward: size F between; activation: a name in ACTIVATIONS;
+    dropout: after the activation, as in PyTorch; the paper has none there.
     Taps: `pre` and `post` (B, T, F), before and after the activation.
 
     >>> FeedForward(4, 16)(mg.randn(2, 5, 4)).shape
@@ -84,16 +94,23 @@ class FeedForward(nn.Module):
 
     taps = ("pre", "post")
 
-    def __init__(self, d_model: int, dim_feedforward: int, activation: str = "relu", bias: bool = True) -> None:
+    def __init__(
+        self, d_model: int, dim_feedforward: int, activation: str = "relu", bias: bool = True, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.linear1 = nn.Linear(d_model, dim_feedforward, bias=bias)
         self.activation = ACTIVATIONS[activation]()
+        self.dropout = nn.Dropout(dropout)
         self.linear2 = nn.Linear(dim_feedforward, d_model, bias=bias)
 
     def forward(self, x: mg.Tensor) -> mg.Tensor:
         """From (B, T, D) to (B, T, D)."""
+        name = FUSED_ACTIVATIONS.get(type(self.activation))
+        if name is not None and nn.may_fuse():
+            pre = F.linear(x, self.linear1.weight)  # (B, T, F), without the bias
+            return self.linear2(F.bias_activation(pre, self.linear1.bias, name, self.dropout.p, self.training))
         pre = self.tap("pre", self.linear1(x))  # (B, T, F)
-        return self.linear2(self.tap("post", self.activation(pre)))  # (B, T, D)
+        return self.linear2(self.dropout(self.tap("post", self.activation(pre))))  # (B, T, D)
 
 
 class EncoderLayer(nn.Module):
@@ -183,7 +200,9 @@ def make_attention(config: TransformerConfig) -> MultiHeadAttention:
 
 def make_feed_forward(config: TransformerConfig) -> FeedForward:
     """Make a feed-forward network as the configuration wants it."""
-    return FeedForward(config.d_model, config.dim_feedforward, config.activation, config.bias)
+    return FeedForward(
+        config.d_model, config.dim_feedforward, config.activation, config.bias, config.activation_dropout
+    )
 
 
 def make_add_norm(config: TransformerConfig) -> AddNorm:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from .attention import Fixed, Growing
 from .config import TransformerConfig
 from .layers import NORMS, DecoderLayer, EncoderLayer, LayerCache
 from .masks import causal_mask, padding_mask
-from .positions import POSITIONS
+from .positions import POSITIONS, Added
 
 Array = np.ndarray
 
@@ -44,19 +45,39 @@ class TokenEmbedding(nn.Embedding):
         return self.tap("embed", super().forward(input) * self.scale)
 
 
-class Encoder(nn.Module):
-    """Positions, dropout, a stack of layers, and a final norm where the configuration wants one."""
+class Stack(nn.Module):
+    """What encoder and decoder have in common: positions, dropout, layers, and a final norm where it is wanted."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, make_layer: Callable[[TransformerConfig], nn.Module], n: int) -> None:
         super().__init__()
         self.positions = POSITIONS[config.positions](config)
         self.dropout = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_encoder_layers))
+        self.layers = nn.ModuleList(make_layer(config) for _ in range(n))
         self.norm = NORMS[config.norm](config) if config.ends_with_norm else nn.Identity()
 
+    def embed(self, table: TokenEmbedding, ids: Array, offset: int = 0) -> mg.Tensor:
+        """Make the vectors (B, T, D) that enter the first layer of tokens (B, T), of which the first is at `offset`.
+
+        dropout(positions(scale table[ids])): what is added at the very bottom of the paper's figure.
+        """
+        pos = np.arange(offset, offset + ids.shape[1])
+        if isinstance(self.positions, Added) and nn.may_fuse():
+            p = self.dropout.p if self.training else 0.0
+            seed = mg.random.next_seed() if p > 0 else None
+            added = self.positions.encoding(pos).type_as(table.weight)  # (T, D)
+            padding = table.padding_idx
+            return mg.ops.embed_tokens(ids, table.weight, added, scale=table.scale, padding_idx=padding, p=p, seed=seed)
+        return self.dropout(self.positions.embed(table(ids), pos))
+
+
+class Encoder(Stack):
+    """The left half of the paper's figure 1, above the embedding."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__(config, EncoderLayer, config.num_encoder_layers)
+
     def forward(self, x: mg.Tensor, mask: Any = None) -> mg.Tensor:
-        """From embedded tokens (B, S, D) to (B, S, D); the mask broadcasts to (B, H, S, S)."""
-        x = self.dropout(self.positions.embed(x, np.arange(x.shape[1])))
+        """From what `embed` made, (B, S, D), to (B, S, D); the mask broadcasts to (B, H, S, S)."""
         for layer in self.layers:
             x = layer(x, mask, self.positions)
         return self.norm(x)
@@ -70,15 +91,11 @@ class DecoderCache:
         self.layers = [LayerCache(Growing(), Fixed()) for _ in range(num_layers)]
 
 
-class Decoder(nn.Module):
-    """Positions, dropout, a stack of layers that look at the encoder's output, and a final norm where wanted."""
+class Decoder(Stack):
+    """The right half of the paper's figure 1, above the embedding; its layers look at the encoder's output."""
 
     def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.positions = POSITIONS[config.positions](config)
-        self.dropout = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_decoder_layers))
-        self.norm = NORMS[config.norm](config) if config.ends_with_norm else nn.Identity()
+        super().__init__(config, DecoderLayer, config.num_decoder_layers)
 
     def forward(
         self,
@@ -88,14 +105,13 @@ class Decoder(nn.Module):
         memory_mask: Any = None,
         cache: DecoderCache | None = None,
     ) -> mg.Tensor:
-        """From embedded tokens x (B, T, D) and the encoder's output, memory (B, S, D), to (B, T, D).
+        """From what `embed` made of the tokens, x (B, T, D), and the encoder's output, memory (B, S, D), to (B, T, D).
 
         With a cache, x are the tokens after those in the cache, which grows by them. The masks broadcast to
         (B, H, T, cache.length + T) and (B, H, T, S).
         """
         offset = 0 if cache is None else cache.length
         caches = [None] * len(self.layers) if cache is None else cache.layers
-        x = self.dropout(self.positions.embed(x, np.arange(offset, offset + x.shape[1])))
         for layer, layer_cache in zip(self.layers, caches, strict=True):
             x = layer(x, memory, mask, memory_mask, self.positions, offset, layer_cache)
         if cache is not None:
@@ -154,7 +170,7 @@ class Transformer(nn.Module):
     def encode(self, src: Any) -> mg.Tensor:
         """From source tokens (B, S) to the memory that the decoder looks at, (B, S, D)."""
         src = tokens("src", src)
-        return self.encoder(self.src_embed(src), self.padding_mask(src))
+        return self.encoder(self.encoder.embed(self.src_embed, src), self.padding_mask(src))
 
     def decode(
         self, tgt: Any, memory: mg.Tensor, memory_mask: Any = None, cache: DecoderCache | None = None
@@ -171,7 +187,7 @@ class Transformer(nn.Module):
             )
         done = 0 if cache is None else cache.length
         mask = causal_mask(tgt.shape[1] - done, offset=done) & self.padding_mask(tgt)  # (B, 1, T, done + T)
-        x = self.decoder(self.tgt_embed(tgt[:, done:]), memory, mask, memory_mask, cache)
+        x = self.decoder(self.decoder.embed(self.tgt_embed, tgt[:, done:], done), memory, mask, memory_mask, cache)
         return self.tap("logits", self.generator(x))  # (B, T, V)
 
     def padding_mask(self, ids: Any) -> mg.Tensor:

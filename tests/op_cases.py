@@ -164,6 +164,32 @@ def losses() -> list[Case]:
     ]
 
 
+def add_norms() -> list[Case]:
+    without = ("size 0", "0-d")
+    return [
+        case(real(3, 4), real(3, 4), real(4), real(4), without=without),
+        case(real(3, 4), real(3, 4), real(4), real(4), p=0.3, seed=5, without=without),
+        case(real(2, 3, 17), real(2, 3, 17), None, None, eps=0.1, without=without),
+        case(real(2, 3, 5), real(2, 3, 5), real(5), None, p=0.6, seed=2**63, without=without),
+        case(real(4), real(4), None, real(4), without=without),
+        case(real(3, 4), real(3, 4), real(4), real(4), p=1.0, seed=5, without=without),
+        case(real(0, 4), real(0, 4), real(4), real(4), p=0.1, seed=1, without=NO_SIZES),
+    ]
+
+
+def activations() -> list[Case]:
+    names = ("relu", "gelu", "gelu_tanh", "none")
+    with_bias = [case(real(3, 4), real(4), activation=a, p=p, seed=7, without=("0-d",)) for a in names for p in (0, 0.4)]
+    without_bias = [case(real(2, 3, 7), activation=a, p=p, seed=8) for a in names for p in (0, 0.4)]
+    return [
+        *with_bias,
+        *without_bias,
+        case(real(2, 3, 17), real(17), without=("0-d",)),
+        case(real(4), real(4), activation="gelu", without=("0-d",)),
+        case(real(3, 4), real(4), p=1.0, seed=1, without=("0-d",)),
+    ]
+
+
 MATMULS = [
     ((3, 4), (4, 5)),
     ((2, 3, 4), (4, 5)),
@@ -352,6 +378,16 @@ CASES: dict[str, list[Case]] = {
         case(np.zeros((2, 0), np.int64), real(3, 4), without=NO_SIZES),
         case(TWICE.astype(np.uint8), real(3, 0), without=NO_SIZES),
     ],
+    "embed_tokens": [
+        case(TWICE, real(3, 4), without=NO_SIZES),
+        case(TWICE, real(3, 17), real(3, 17), scale=1.5, without=NO_SIZES),
+        case(TWICE, real(4, 5), real(3, 5), scale=-2.0, padding_idx=-1, p=0.4, seed=3, without=NO_SIZES),
+        case(TWICE.astype(np.int32)[None], real(4, 5), None, p=0.3, seed=2**40, without=NO_SIZES),
+        case(TWICE[0].astype(np.uint8), real(3, 4), real(3, 4), p=1.0, seed=1, without=NO_SIZES),
+        case(np.array(1), real(3, 4), scale=2.0, without=NO_SIZES),
+        case(np.zeros((2, 0), np.int64), real(3, 4), real(0, 4), without=NO_SIZES),
+        case(TWICE, real(3, 0), real(3, 0), p=0.5, seed=4, without=NO_SIZES),
+    ],
     "matmul": [case(real(*a), real(*b), without=("0-d",)) for a, b in MATMULS],
     "linear": [
         case(real(3, 4), real(5, 4), real(5), without=("0-d",)),
@@ -375,6 +411,8 @@ CASES: dict[str, list[Case]] = {
         case(real(3, 4), without=("size 0", "0-d")),
         case(real(0, 4), real(4), real(4), without=NO_SIZES),
     ],
+    "add_layer_norm": add_norms(),
+    "bias_activation": activations(),
     "dropout": [
         case(real(3, 4), p=0.5, seed=1),
         case(real(2, 3, 4), p=0.1, seed=2**63),

@@ -137,6 +137,13 @@ INDICES = [
     wrong("embedding", "the table has shape (4,); it must be (V, D)", N, ones(4)),
     wrong("embedding", "index 4 is not one of the 4 rows 0..3", N + 4, ones(4, 3), error=IndexError),
     wrong("embedding", "index -1 is not one of the 4 rows 0..3", N - 1, ones(4, 3), error=IndexError),
+    wrong("embed_tokens", "the indices have dtype float32; use integers", A, ones(4, 3), error=DTypeError),
+    wrong("embed_tokens", "the table has shape (4,); it must be (V, D)", N, ones(4)),
+    wrong("embed_tokens", "index 4 is not one of the 4 rows 0..3", N + 4, ones(4, 3), error=IndexError),
+    wrong("embed_tokens", "the ids have shape (2, 3), the table (4, 5), the positions (2, 5)", N, ones(4, 5), ones(2, 5)),
+    wrong("embed_tokens", "the ids have shape (), the table (4, 5), the positions (1, 5)", N[0, 0], ones(4, 5), ones(1, 5)),
+    wrong("embed_tokens", "p = 1.5; a probability lies in [0, 1]", N, ones(4, 3), p=1.5, seed=1, error=ValueError),
+    wrong("embed_tokens", "dropout needs a seed", N, ones(4, 3), p=0.1, error=ValueError),
 ]
 
 LAYERS = [

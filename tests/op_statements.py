@@ -183,6 +183,26 @@ def embedding(indices: Array, weight: Array, *, padding_idx: int | None = None) 
     return build((*indices.shape, weight.shape[1]), lambda *i: weight[indices[i[:-1]], i[-1]])
 
 
+def embed_tokens(
+    ids: Array,
+    weight: Array,
+    positions: Array | None = None,
+    *,
+    scale: float = 1.0,
+    padding_idx: int | None = None,
+    p: float = 0.0,
+    seed: int = 0,
+) -> Array:
+    shape = (*ids.shape, weight.shape[1])
+    kept = keep(shape, p, seed) if p else np.ones(shape, bool)
+
+    def element(*i: int) -> float:
+        value = scale * weight[ids[i[:-1]], i[-1]] + (0 if positions is None else positions[i[-2:]])
+        return value / (1 - p) if kept[i] else 0.0
+
+    return build(shape, element)
+
+
 def matmul(a: Array, b: Array) -> Array:
     rows, columns = "i" * (a.ndim > 1), "j" * (b.ndim > 1)
     return np.einsum(f"...{rows}k,...k{columns}->...{rows}{columns}", a, b)
@@ -306,6 +326,7 @@ STATEMENTS: dict[str, Callable[..., Any]] = {
     "gather": gather,
     "scatter": scatter,
     "embedding": embedding,
+    "embed_tokens": embed_tokens,
     "matmul": matmul,
     "linear": linear,
     "softmax": rows(softmax),

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.random import keep
+
 TORCH: dict[str, Callable[..., Any]] = {}
 
 
@@ -94,6 +96,14 @@ def _index(torch, index):
 @as_torch
 def embedding(torch, indices, weight, padding_idx=None):
     return torch.nn.functional.embedding(indices.long(), weight, padding_idx)
+
+
+@as_torch
+def embed_tokens(torch, ids, weight, positions=None, scale=1.0, padding_idx=None, p=0.0, seed=None):
+    """PyTorch has no such function; its bits of dropout are others."""
+    y = scale * torch.nn.functional.embedding(ids.long(), weight, padding_idx)
+    y = y if positions is None else y + positions
+    return y * torch.as_tensor(keep(y.shape, p, seed) / (1 - p)) if 0 < p < 1 else (1 - p) * y
 
 
 @as_torch

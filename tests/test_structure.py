@@ -22,7 +22,7 @@ Sources = dict[str, str]
 # Which parts of minigrad each part may import, besides itself. A row names only parts of the rows above it: this is
 # the one direction in which imports point. `minigrad/__init__.py` is no part; it imports all of them.
 CORE = {"writes", "core", "dtypes", "op", "checks"}
-ENGINE = CORE | {"random", "kernels", "arguments", "ops", "tensor", "creation"}
+ENGINE = CORE | {"memory", "flat", "random", "kernels", "arguments", "ops", "tensor", "creation"}
 MAY_IMPORT = {
     "kernels": set(),
     "random": {"kernels"},
@@ -30,6 +30,8 @@ MAY_IMPORT = {
     "core": {"writes"},
     "dtypes": {"core"},
     "checks": {"core"},
+    "memory": set(),
+    "flat": CORE,
     "op": {"core", "dtypes", "checks"},
     "arguments": CORE,
     "ops": CORE | {"random", "kernels", "arguments"},

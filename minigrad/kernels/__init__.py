@@ -1,22 +1,24 @@
 """The computations that take the time: plain arrays in, plain arrays out.
 
-Each exists twice, in NumPy (`reference`, the page to read) and in Numba (`gemm`, `rows`, `elementwise`), with the same
-results up to rounding. Numba's are used unless `use("numpy")` or the environment variable MINIGRAD_KERNELS=numpy says
-otherwise. They are compiled when they are first called, and the compiled code is kept on disk for the next process.
+Each exists twice, in NumPy (`reference`, the page to read) and in Numba (the other modules), with the same results up
+to rounding. Numba's are used unless `use("numpy")` or the environment variable MINIGRAD_KERNELS=numpy says otherwise.
+They are compiled when they are first called, and the compiled code is kept on disk for the next process.
 
-Inputs are never written. Results are newly allocated, C-contiguous, in the dtype of the input, and do not depend on the
-number of threads.
+Inputs are never written, but for `adam` and `rescale`, which work in place. Results are newly allocated, C-contiguous,
+in the dtype of the input, and do not depend on the number of threads.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from . import reference
+from .reference import with_causal
 from .threads import get_num_threads, set_num_threads
 
 Array = np.ndarray
@@ -52,6 +54,13 @@ def masked_softmax(x: Array, mask: Array, dim: int) -> Array:
     return _functions.masked_softmax(x, mask, dim)
 
 
+def attention(
+    q: Array, k: Array, v: Array, mask: Array | None, causal: bool, scale: float, p: float, seed: int
+) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array]]]:
+    """z = dropout(softmax(scale q k^T, over what the mask allows)) v, and the function from dL/dz to dL/dq, dk, dv."""
+    return _functions.attention(q, k, v, mask, causal, scale, p, seed)
+
+
 def dropout(x: Array, p: float, seed: int) -> Array:
     """y_i = x_i keep_i / (1 - p) with keep a function of (seed, i), see `reference.keep`; its own vjp."""
     return _functions.dropout(x, p, seed)
@@ -62,6 +71,95 @@ def erf(x: Array) -> Array:
     return _functions.erf(x)
 
 
+def layer_norm(x: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
+    """y = w n + b with n = r (x - mean x), r = 1 / sqrt(variance + eps) for each row; returns y, n and r."""
+    return _functions.layer_norm(x, weight, bias, eps)
+
+
+def layer_norm_vjp(n: Array, r: Array, weight: Array | None, g: Array) -> tuple[Array, Array, Array]:
+    """dL/dx, dL/dw and dL/db of `layer_norm` with the results n and r."""
+    return _functions.layer_norm_vjp(n, r, weight, g)
+
+
+def add_layer_norm(
+    x: Array, branch: Array, weight: Array | None, bias: Array | None, eps: float, p: float, seed: int
+) -> tuple[Array, Array, Array]:
+    """`layer_norm` of x + dropout(branch)."""
+    return _functions.add_layer_norm(x, branch, weight, bias, eps, p, seed)
+
+
+def add_layer_norm_vjp(
+    n: Array, r: Array, weight: Array | None, g: Array, p: float, seed: int
+) -> tuple[Array, Array, Array, Array]:
+    """dL/dx, dL/dbranch, dL/dw and dL/db of `add_layer_norm` with the results n and r."""
+    return _functions.add_layer_norm_vjp(n, r, weight, g, p, seed)
+
+
+def bias_activation(x: Array, bias: Array | None, activation: str, p: float, seed: int) -> Array:
+    """y = dropout(a(x + bias)), a one of "none", "relu", "gelu" and "gelu_tanh"."""
+    return _functions.bias_activation(x, bias, activation, p, seed)
+
+
+def bias_activation_vjp(
+    saved: Array, bias: Array | None, activation: str, p: float, seed: int, g: Array
+) -> tuple[Array, Array | None]:
+    """dL/dx and dL/dbias, if there is a bias, of `bias_activation`; `saved` is x but for "relu", where it is y."""
+    return _functions.bias_activation_vjp(saved, bias, activation, p, seed, g)
+
+
+def cross_entropy(
+    x: Array, target: Array, ignore_index: int, label_smoothing: float, scale: float, with_gradient: bool
+) -> tuple[Array, Array | None]:
+    """L_r = -sum_v t_rv log p_rv with p = softmax(x), and scale (p - t); 0 where the target is `ignore_index`."""
+    return _functions.cross_entropy(x, target, ignore_index, label_smoothing, scale, with_gradient)
+
+
+def count_indices(ids: Array, n: int, ignored: int | None = None) -> tuple[int, int]:
+    """How many indices are not `ignored`, and how many of those are not in 0..n-1."""
+    return _functions.count_indices(ids, n, ignored)
+
+
+def embed_tokens(
+    ids: Array, weight: Array, positions: Array | None, scale: float, p: float = 0.0, seed: int = 0
+) -> Array:
+    """y[..., t, :] = dropout(scale W[ids[..., t]] + positions[t])"""
+    return _functions.embed_tokens(ids, weight, positions, scale, p, seed)
+
+
+def embed_tokens_vjp(
+    ids: Array, g: Array, rows: int, padding_idx: int | None, scale: float, p: float = 0.0, seed: int = 0
+) -> Array:
+    """dL/dW[v] = scale sum over r with ids[r] = v of dropout(g)[r], and 0 for v = padding_idx; W has `rows` rows."""
+    return _functions.embed_tokens_vjp(ids, g, rows, padding_idx, scale, p, seed)
+
+
+def adam(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    step: int,
+) -> None:
+    """One step of Adam: p, m and v change in place."""
+    _functions.adam(p, g, m, v, lr, beta1, beta2, eps, weight_decay, decoupled, step)
+
+
+def sum_of_squares(x: Array) -> float:
+    """sum_i x_i^2 over all elements, added up in float64."""
+    return _functions.sum_of_squares(x)
+
+
+def rescale(x: Array, factor: float) -> None:
+    """x <- factor x, in place."""
+    _functions.rescale(x, factor)
+
+
 class _AtFirstCall:
     """Stands for the Numba kernels until one of them is called, because importing Numba takes a third of a second."""
 
@@ -70,7 +168,7 @@ class _AtFirstCall:
         if name.startswith("_"):
             raise AttributeError(name)  # not a kernel: somebody looks at the object
         try:
-            from . import elementwise, gemm, rows
+            from . import activation, elementwise, gemm, heads, loss, norm, rows, table, update
         except ImportError as error:
             raise ImportError(
                 f"minigrad.kernels: Numba cannot be imported ({error}). "
@@ -83,8 +181,22 @@ class _AtFirstCall:
             log_softmax=rows.log_softmax,
             log_softmax_vjp=rows.log_softmax_vjp,
             masked_softmax=rows.masked_softmax,
+            attention=heads.attention,
             dropout=elementwise.dropout,
             erf=elementwise.erf,
+            layer_norm=norm.layer_norm,
+            layer_norm_vjp=norm.layer_norm_vjp,
+            add_layer_norm=norm.add_layer_norm,
+            add_layer_norm_vjp=norm.add_layer_norm_vjp,
+            bias_activation=activation.bias_activation,
+            bias_activation_vjp=activation.bias_activation_vjp,
+            cross_entropy=loss.cross_entropy,
+            count_indices=table.count_indices,
+            embed_tokens=table.embed_tokens,
+            embed_tokens_vjp=table.embed_tokens_vjp,
+            adam=update.adam,
+            sum_of_squares=update.sum_of_squares,
+            rescale=update.rescale,
         )
         if _functions is _numba:
             _functions = loaded

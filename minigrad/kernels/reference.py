@@ -1,8 +1,9 @@
 """What the kernels compute, in NumPy: the page to read, and the code that runs with MINIGRAD_KERNELS=numpy.
 
-Plain arrays in, plain arrays out. Inputs are never written; the result is newly allocated, C-contiguous, and has the
-dtype of the input. Vector-Jacobian products (`_vjp`) take the result y of the forward function and g = dL/dy, and
-return dL/dx. NaN and infinity come out as the equations say, without a warning.
+Plain arrays in, plain arrays out. Inputs are never written, but for `adam` and `rescale`, which work in place; the
+result is newly allocated, C-contiguous, and has the dtype of the input. Vector-Jacobian products (`_vjp`) of softmax
+take the result y of the forward function and g = dL/dy, and return dL/dx. NaN and infinity come out as the equations
+say, without a warning.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ import numpy as np
 Array = np.ndarray
 
 
-def _kernel(function: Callable[..., Any]) -> Callable[..., Array]:
+def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Hold the promises about warnings and layout."""
 
     @wraps(function)
-    def wrapper(*arguments: Any) -> Array:
+    def wrapper(*arguments: Any) -> Any:
         with np.errstate(all="ignore"):
-            return np.asarray(function(*arguments), order="C")
+            y = function(*arguments)
+            several = isinstance(y, tuple)
+            return tuple([a if a is None else np.asarray(a, order="C") for a in y]) if several else np.asarray(y, order="C")
 
     return wrapper
 
@@ -193,3 +196,274 @@ def erf(x: Array) -> Array:
     array([0., 1.])
     """
     return np.vectorize(math.erf, otypes=[x.dtype])(x)
+
+
+# ------------------------------------------------------------------------------------------------------- cross-entropy
+def cross_entropy(
+    x: Array, target: Array, ignore_index: int, label_smoothing: float, scale: float, with_gradient: bool
+) -> tuple[Array, Array | None]:
+    """Cross-entropy of each row of logits, and its gradient.
+
+        L_r = -sum_v t_rv log p_rv,   p = softmax(x),   t = (1 - e) onehot(target) + e / V
+        dL_r/dx_rv = p_rv - t_rv
+
+    Returns the losses (R,) and, if `with_gradient`, scale (p - t) (R, V), else None; both 0 where the target is
+    `ignore_index`. Shapes: x (R, V), target (R,). The other targets must be in 0..V-1: ask `count_indices` first.
+
+    >>> losses, d = cross_entropy(np.zeros((2, 2)), np.array([1, -100]), -100, 0.0, 1.0, True)
+    >>> losses / np.log(2), d
+    (array([1., 0.]), array([[ 0.5, -0.5],
+           [ 0. ,  0. ]]))
+    """
+    counts, number = target != ignore_index, x.dtype.type
+    with np.errstate(all="ignore"):
+        log_p = log_softmax(x, -1)
+        chosen = np.arange(len(x)), np.where(counts, target, 0)
+        losses = (number(label_smoothing) - 1) * log_p[chosen]
+        if label_smoothing > 0:  # else the sum does not count, not even where some log p is -inf
+            losses -= number(label_smoothing) * log_p.mean(-1)
+        losses[~counts] = 0
+        if not with_gradient:
+            return losses, None
+        d = np.exp(log_p) - number(label_smoothing / x.shape[-1])
+        d[chosen] -= number(1 - label_smoothing)
+        d *= number(scale)
+        d[~counts] = 0
+    return losses, d
+
+
+# ----------------------------------------------------------------------------------------------------------- embedding
+def count_indices(ids: Array, n: int, ignored: int | None = None) -> tuple[int, int]:
+    """How many indices are not `ignored`, and how many of those are not in 0..n-1.
+
+    >>> count_indices(np.array([2, 3, -1, 0]), 3, ignored=-1)
+    (3, 1)
+    """
+    counts = np.ones(ids.shape, bool) if ignored is None else ids != ignored
+    return int(counts.sum()), int((counts & ((ids < 0) | (ids >= n))).sum())
+
+
+def embed_tokens(
+    ids: Array, weight: Array, positions: Array | None, scale: float, p: float = 0.0, seed: int = 0
+) -> Array:
+    """Rows of a table, scaled, with positions added, and with dropout.
+
+        y[..., t, :] = dropout(scale W[ids[..., t]] + positions[t])
+
+    Shapes: ids (..., T) in 0..V-1, W (V, D), positions (T, D) or None, y (..., T, D).
+
+    >>> embed_tokens(np.array([1, 1]), np.array([[0.0], [4.0]]), np.array([[0.5], [0.25]]), 2.0)
+    array([[8.5 ],
+           [8.25]])
+    """
+    with np.errstate(all="ignore"):
+        y = weight[ids] * weight.dtype.type(scale)
+        y = y if positions is None else y + positions
+    return dropout(y, p, seed) if p else y
+
+
+def embed_tokens_vjp(
+    ids: Array, g: Array, rows: int, padding_idx: int | None, scale: float, p: float = 0.0, seed: int = 0
+) -> Array:
+    """dL/dW of `embed_tokens`: every place adds to the row that it took.
+
+        dL/dW[v] = scale sum over r with ids[r] = v of dropout(g)[r],   and 0 for v = padding_idx
+
+    `ids` may be shorter than g, and is then repeated: with ids = 0..T-1 this is dL/dpositions.
+    Shapes: g (..., D), ids with as many elements as g has rows, or a part of them; the result (rows, D).
+
+    >>> embed_tokens_vjp(np.array([0, 1]), np.array([[1.0], [2.0], [4.0], [8.0]]), 3, None, 1.0)
+    array([[ 5.],
+           [10.],
+           [ 0.]])
+    """
+    d = np.zeros((rows, g.shape[-1]), g.dtype)
+    with np.errstate(all="ignore"):
+        g = (dropout(g, p, seed) if p else g) * g.dtype.type(scale)
+        if g.size:
+            np.add.at(d, np.tile(ids.reshape(-1), math.prod(g.shape[:-1]) // ids.size), g.reshape(-1, g.shape[-1]))
+    if padding_idx is not None:
+        d[padding_idx] = 0
+    return d
+
+
+# ----------------------------------------------------------------------------------------------------------- optimiser
+def adam(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    step: int,
+) -> None:
+    """One step of Adam (Kingma and Ba 2015, algorithm 1), which changes p, m and v in place.
+
+        m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2
+        p <- p - lr m' / (sqrt(v') + eps),   m' = m / (1 - b1^step),   v' = v / (1 - b2^step)
+
+    Weight decay w adds w p to g or, `decoupled`, multiplies p by 1 - lr w before the step (Loshchilov and Hutter 2019).
+    `step` counts from 1. All arrays have one shape and one dtype.
+
+    >>> p, m, v = np.array([1.0]), np.zeros(1), np.zeros(1)
+    >>> adam(p, np.array([-3.0]), m, v, 0.5, 0.9, 0.99, 0.0, 0.0, False, 1)
+    >>> p
+    array([1.5])
+    """
+    with np.errstate(all="ignore"):
+        if weight_decay != 0 and decoupled:
+            p *= 1 - lr * weight_decay
+        elif weight_decay != 0:
+            g = g + weight_decay * p
+        m *= beta1
+        m += (1 - beta1) * g
+        v *= beta2
+        v += (1 - beta2) * (g * g)
+        p -= lr / (1 - beta1**step) * m / (np.sqrt(v) / math.sqrt(1 - beta2**step) + eps)
+
+
+def sum_of_squares(x: Array) -> float:
+    """sum_i x_i^2 over all elements, added up in float64, where the squares of float32 do not overflow.
+
+    >>> round(sum_of_squares(np.array([3e30, 4e30], np.float32)) ** 0.5 / 1e30, 6)
+    5.0
+    """
+    with np.errstate(all="ignore"):
+        return float(np.square(x, dtype=np.float64).sum())
+
+
+def rescale(x: Array, factor: float) -> None:
+    """x <- factor x, in place."""
+    with np.errstate(all="ignore"):
+        x *= x.dtype.type(factor)
+
+
+# ----------------------------------------------------------------------------------------------------------- attention
+def attention(
+    q: Array, k: Array, v: Array, mask: Array | None, causal: bool, scale: float, p: float, seed: int
+) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array]]]:
+    """z = dropout(P) v with P = softmax(scale q k^T) over the keys that the mask allows; and its vjp.
+
+    With g = dL/dz:  dL/dv = dropout(P)^T g,  dP = dropout(g v^T),  dS = P (dP - sum(dP P)),  dL/dq = scale dS k,
+    dL/dk = scale dS^T q.
+
+    Shapes: q (..., T, K), k (..., S, K), v (..., S, V), z (..., T, V); the mask (boolean, True = may attend) broadcasts
+    to (..., T, S), `causal` shuts out the keys after each query, and a query that may attend to nothing gets 0. The
+    bits of dropout are those of `keep` for the whole pattern P.
+    """
+    scores = matmul(q, k.mT) * q.dtype.type(scale)  # (..., T, S)
+    mask = with_causal(mask, causal, scores.shape)
+    pattern = softmax(scores, -1) if mask is None else masked_softmax(scores, mask, -1)
+    dropped = dropout(pattern, p, seed) if p > 0 else pattern
+
+    def vjp(g: Array) -> tuple[Array, Array, Array]:
+        d_pattern = matmul(g, v.mT)
+        d_pattern = dropout(d_pattern, p, seed) if p > 0 else d_pattern
+        d_scores = softmax_vjp(pattern, d_pattern, -1) * q.dtype.type(scale)
+        return matmul(d_scores, k), matmul(d_scores.mT, q), matmul(dropped.mT, g)
+
+    return matmul(dropped, v), vjp
+
+
+def with_causal(mask: Array | None, causal: bool, shape: tuple[int, ...]) -> Array | None:
+    """The mask for scores of `shape` (..., T, S), with the keys after each query shut out if `causal`."""
+    if not causal:
+        return mask
+    past = np.tri(*shape[-2:], dtype=bool)  # (T, S), True on and below the diagonal
+    return past if mask is None else mask & past
+
+
+# ------------------------------------------------------------------------------------------------- layer normalisation
+@_kernel
+def layer_norm(x: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
+    """Rows with mean 0 and variance 1, then scaled and shifted.
+
+        y = w n + b,   n = r (x - m),   m = mean x,   r = 1 / sqrt(mean (x - m)^2 + eps)
+
+    Returns y, n and r. Shapes: x, y, n (..., D), w and b (D) or None, r (..., 1).
+
+    >>> layer_norm(np.array([2.0, 4.0]), None, np.array([0.0, 5.0]), 0.0)
+    (array([-1.,  6.]), array([-1.,  1.]), array([1.]))
+    """
+    centred = x - _mean(x)
+    r = 1 / np.sqrt(_mean(centred * centred) + x.dtype.type(eps))
+    n = centred * r
+    y = n.copy() if weight is None else n * weight
+    return (y if bias is None else y + bias), n, r
+
+
+@_kernel
+def layer_norm_vjp(n: Array, r: Array, weight: Array | None, g: Array) -> tuple[Array, Array, Array]:
+    """dL/dx, dL/dw and dL/db of `layer_norm`, which gave n and r.
+
+        dL/dx = r (h - mean h - n mean(h n))  with h = g w,   dL/dw = sum over rows of g n,   dL/db = of g
+
+    The two means take from h what a row cannot feel: a shift and a stretch of x leave n as it was.
+    """
+    h = g if weight is None else g * weight
+    over_rows = tuple(range(g.ndim - 1))
+    return (h - _mean(h) - n * _mean(h * n)) * r, (g * n).sum(over_rows), g.sum(over_rows)
+
+
+def _mean(x: Array) -> Array:
+    return x.sum(-1, keepdims=True) / x.dtype.type(x.shape[-1])
+
+
+@_kernel
+def add_layer_norm(
+    x: Array, branch: Array, weight: Array | None, bias: Array | None, eps: float, p: float, seed: int
+) -> tuple[Array, Array, Array]:
+    """y = layer_norm(x + dropout(branch)), with the n and r of `layer_norm`. The branch has the shape of x."""
+    return layer_norm(x + (dropout(branch, p, seed) if p else branch), weight, bias, eps)
+
+
+@_kernel
+def add_layer_norm_vjp(
+    n: Array, r: Array, weight: Array | None, g: Array, p: float, seed: int
+) -> tuple[Array, Array, Array, Array]:
+    """dL/dx, dL/dbranch = dropout(dL/dx), the same array for p = 0, dL/dw and dL/db."""
+    dx, dweight, dbias = layer_norm_vjp(n, r, weight, g)
+    return dx, (dropout(dx, p, seed) if p else dx), dweight, dbias
+
+
+# --------------------------------------------------------------------------------------------- bias, activation, dropout
+@_kernel
+def bias_activation(x: Array, bias: Array | None, activation: str, p: float, seed: int) -> Array:
+    """y = dropout(a(x + bias)), a one of "none", "relu", "gelu" (x Phi(x)) and "gelu_tanh" (its estimate).
+
+    >>> bias_activation(np.array([[-3.0, 1.0]]), np.array([1.0, 1.0]), "relu", 0.0, 0)
+    array([[0., 2.]])
+    """
+    y = _activated(x if bias is None else x + bias, activation)[0]
+    return dropout(y, p, seed) if p else y
+
+
+@_kernel
+def bias_activation_vjp(
+    saved: Array, bias: Array | None, activation: str, p: float, seed: int, g: Array
+) -> tuple[Array, Array | None]:
+    """dL/dx = dropout(g) a'(x + bias), and dL/dbias, its sum over rows, None if there is no bias.
+
+    `saved` is x but for ReLU, where it is y: positive where x + bias was and dropout kept it.
+    """
+    if activation == "relu":
+        dx = g * ((saved > 0) * g.dtype.type(scale(p)))
+    else:
+        dx = (dropout(g, p, seed) if p else g) * _activated(saved if bias is None else saved + bias, activation)[1]
+    return dx, None if bias is None else dx.sum(tuple(range(dx.ndim - 1)))
+
+
+def _activated(x: Array, activation: str) -> tuple[Array, Array]:
+    """a(x) and its derivative."""
+    if activation == "gelu":
+        cdf = (erf(x * (1 / math.sqrt(2))) + 1) * 0.5
+        return x * cdf, cdf + x * np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+    if activation == "gelu_tanh":
+        z = x * (math.sqrt(8 / math.pi) * (1 + 0.044715 * x * x))
+        s = 1 / (1 + np.exp(-z))  # 1/2 (1 + tanh(z / 2))
+        return x * s, s + x * s * (1 - s) * (math.sqrt(8 / math.pi) * (1 + 3 * 0.044715 * x * x))
+    return (np.maximum(x, 0), (x > 0).astype(x.dtype)) if activation == "relu" else (x, np.ones_like(x))

@@ -152,7 +152,7 @@ def _first(builder: Any, n: Any, count: int) -> Lanes:
     return Lanes(builder, builder.icmp_signed("<", _places(builder, count).value, _spread(builder, n, count)))
 
 
-# ------------------------------------------------------------------------------------------ operators in Numba's sources
+# ----------------------------------------------------------------------------------------- operators in Numba's sources
 def _operator(function: Callable[..., Any], flags: bool = False) -> None:
     """Let `function` work on vectors, or a vector and a number; with `flags` the result is one of flags."""
 
@@ -384,21 +384,21 @@ def absolute(x: Lanes) -> Lanes:
 
 @_elementwise
 def exp(x: Lanes) -> Lanes:
-    """e^x to 1.2 units in the last place; 0 where it would be subnormal, infinite from x = 88.4 (709.4) on.
+    """e^x to 1.2 units in the last place, from the smallest subnormal number up to the largest there is.
 
     e^x = 2^n e^r with n the whole number next to x / ln 2, so that |r| <= ln(2) / 2, and a polynomial for e^r.
     """
     if x.value.type.element == ir.FloatType():
-        kind, digits, bias, low, high = ir.IntType(32), 23, 127, -87.3, 88.8
+        kind, digits, bias, low, high = ir.IntType(32), 23, 127, -104.0, 89.0
         series = [1 / 5040, 1.0 / 720, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5]
         series[:2] = [1.9875691500e-4, 1.3981999507e-3]  # as in Cephes (expf): the error is spread, not least at 0
         ln2 = (0.693359375, -2.12194440e-4)  # in two parts; n times the first is exact
     else:
-        kind, digits, bias, low, high = ir.IntType(64), 52, 1023, -708.3, 709.8
+        kind, digits, bias, low, high = ir.IntType(64), 52, 1023, -745.5, 710.0
         series = [1 / math.factorial(k) for k in range(13, 1, -1)]
         ln2 = (6.93145751953125e-1, 1.42860682030941723212e-6)
     vanishes = x < low
-    x = (x > high).where(_same(x, high), x)
+    x = (x > high).where(_same(x, high), vanishes.where(_same(x, 0.0), x))  # arithmetic that underflows takes long
     magic = 1.5 * 2**digits  # so large that what is behind the point is rounded away
     shifted = x.call("fmuladd", 1 / math.log(2), magic)
     n = shifted - magic
@@ -408,8 +408,11 @@ def exp(x: Lanes) -> Lanes:
     for coefficient in series[1:]:
         y = y.call("fmuladd", r, coefficient)
     y = (y * r).call("fmuladd", r, r) + 1.0
-    exponent = shifted.as_bits(kind) + (bias - (_bits(magic, digits)))
-    return vanishes.where(_same(x, 0.0), y * (exponent << digits).as_bits(x.value.type.element))
+    exponent = shifted.as_bits(kind) + (2 * bias - _bits(magic, digits))  # n + 2 bias
+    half = exponent >> 1  # 2^n may be subnormal, or too large: multiply by about 2^(n/2) twice
+    for part in (half, exponent - half):
+        y = y * (part << digits).as_bits(x.value.type.element)
+    return vanishes.where(_same(x, 0.0), y)
 
 
 def _same(x: Lanes, number: float) -> Lanes:
@@ -424,22 +427,42 @@ def _bits(x: float, digits: int) -> int:
 
 
 # ------------------------------------------------------------------------------------------------------------- dropout
+def _kept(builder: Any, start: Any, step: Any, keys: Any, threshold: Any, count: int) -> Any:
+    """Flags: whether the hash of start, start + step, ... is not below the threshold; see `reference.keep`."""
+    word = ir.IntType(32)
+
+    def same(x: Any) -> Lanes:
+        return Lanes(builder, _spread(builder, x, count))
+
+    numbers = Lanes(builder, ir.Constant(ir.VectorType(word, count), list(range(count))))
+    x = same(builder.trunc(start, word)) + numbers * same(builder.trunc(step, word))
+    for key in keys:
+        x = x ^ same(key)
+        x = (x ^ (x >> 16)) * 0x7FEB352D
+        x = (x ^ (x >> 15)) * 0x846CA68B
+        x = x ^ (x >> 16)
+    return (x >= same(threshold)).value
+
+
 @intrinsic
 def kept(typing: Any, like: Any, start: Any, first_key: Any, second_key: Any, threshold: Any) -> Any:
     """Flags: which of the elements start, start + 1, ... dropout keeps; see `reference.keep`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, start, *keys, threshold = arguments
-        count = signature.return_type.lanes
-        word = ir.IntType(32)
-        x = Lanes(builder, _spread(builder, builder.trunc(start, word), count))
-        x = x + Lanes(builder, ir.Constant(ir.VectorType(word, count), list(range(count))))
-        for key in keys:
-            x = x ^ Lanes(builder, _spread(builder, key, count))
-            x = (x ^ (x >> 16)) * 0x7FEB352D
-            x = (x ^ (x >> 15)) * 0x846CA68B
-            x = x ^ (x >> 16)
-        return (x >= Lanes(builder, _spread(builder, threshold, count))).value
+        return _kept(builder, start, ir.IntType(64)(1), keys, threshold, signature.return_type.lanes)
 
     word = types.uint32
     return Vector(types.boolean, like.lanes)(like, types.intp, word, word, word), generate
+
+
+@intrinsic
+def kept_apart(typing: Any, like: Any, start: Any, step: Any, first_key: Any, second_key: Any, threshold: Any) -> Any:
+    """Flags: which of the elements start, start + step, start + 2 step, ... dropout keeps."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, start, step, *keys, threshold = arguments
+        return _kept(builder, start, step, keys, threshold, signature.return_type.lanes)
+
+    word = types.uint32
+    return Vector(types.boolean, like.lanes)(like, types.intp, types.intp, word, word, word), generate

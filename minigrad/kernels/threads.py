@@ -1,14 +1,16 @@
 """Who runs a kernel: one thread, or all of them.
 
-A kernel is written twice over the same range of independent items: `serial(*arguments, first, last)` does the items
-first..last-1, and `parallel(*arguments, items, chunks)` cuts the range into chunks and gives each to a thread. An item
-is computed the same way wherever it is computed, so results do not depend on the number of threads, bit for bit.
+A kernel is written as a function over a range of independent items: `serial(*arguments, first, last)` does the items
+first..last-1. If the work is worth it, the range is cut into chunks, one for each thread. An item is computed the same
+way wherever it is computed, so results do not depend on the number of threads, bit for bit.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import warnings
 from typing import Any
 
 # A thread of OpenMP that has nothing to do spins or sleeps. To wake it costs up to 60 us. If it spins, then on a busy
@@ -20,22 +22,39 @@ os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # GNU's OpenMP, the usual one o
 WORTH_SHARING = 30_000  # nanoseconds of work below which waking the other threads costs more than it brings
 
 _pool = threading.Lock()  # one parallel region at a time: not every threading layer of Numba survives two
-_compiling = threading.Lock()
+_compiling = threading.RLock()
 _forked = False
 
 
+# ------------------------------------------------------------------------------------------------------ how many threads
+def _asked_for() -> int | None:
+    """The number of threads that the environment asks for: Numba's variable, or else OpenMP's."""
+    for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = os.environ.get(name, "").strip()
+        number = value.split(",")[0]  # OpenMP allows "4,2": four threads, and two for each of them
+        if number.isdecimal() and int(number) > 0:
+            return int(number)
+        if value:
+            warnings.warn(f"minigrad: {name}={value} is no number of threads and is ignored", RuntimeWarning, 2)
+    return None
+
+
 def _processors() -> int:
-    wanted = os.environ.get("NUMBA_NUM_THREADS")
-    if wanted:
-        return int(wanted)
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_threads = _processors()
+_threads = _asked_for() or _processors()
+if _asked_for() and "numba" not in sys.modules:
+    os.environ["NUMBA_NUM_THREADS"] = str(_threads)  # of OpenMP's variable Numba does not know
 
 
 def get_num_threads() -> int:
-    """The number of threads that a kernel may use."""
+    """The number of threads that a kernel may use.
+
+    At first it is what the environment variable NUMBA_NUM_THREADS says, or else OMP_NUM_THREADS, or else the number of
+    processors that the process may use.
+    """
     return _threads
 
 
@@ -43,6 +62,12 @@ def set_num_threads(n: int) -> None:
     """Let kernels use `n` threads. In a forked child it stays 1, because OpenMP's threads do not survive a fork.
 
     Raises ValueError if n is not a positive integer.
+
+    >>> before = get_num_threads()
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(before)
     """
     global _threads
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
@@ -50,72 +75,70 @@ def set_num_threads(n: int) -> None:
     _threads = 1 if _forked else n
 
 
-class _Mask(threading.local):
-    """How many of Numba's threads the running Python thread uses; Numba keeps that for each Python thread."""
-
-    threads = _threads  # what Numba starts from
-
-    def apply(self) -> None:
-        from numba import config, set_num_threads
-
-        most = config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue]  # made from the environment
-        set_num_threads(min(_threads, most))
-        self.threads = _threads
-
-
-_mask = _Mask()
-
-
+# ----------------------------------------------------------------------------------------------------------------- fork
 def _in_child() -> None:
     global _forked, _threads
     _forked = True
     _threads = 1
+    _compiling.release()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+if hasattr(os, "register_at_fork"):  # a child of a thread that compiles would wait for it, and it is not there
+    os.register_at_fork(before=_compiling.acquire, after_in_parent=_compiling.release, after_in_child=_in_child)
+
+
+# --------------------------------------------------------------------------------------------------------------- kernels
+class _Team:
+    """Numba's threads, which start at the first use."""
+
+    parallel_for = 0  # the address of the function that calls a function on all of them
+    most = sys.maxsize
+
+    def start(self) -> None:
+        import llvmlite.binding
+        import numba
+
+        numba.get_num_threads()  # starts them
+        if numba.threading_layer() != "omp":  # OpenMP adds threads when more are asked for
+            self.most = numba.config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue]
+        self.parallel_for = llvmlite.binding.address_of_symbol("numba_parallel_for")
+
+
+_team = _Team()
 
 
 class Kernel:
-    """A pair of Numba functions over a range of items, compiled for one signature when they are first called.
+    """A Numba function over a range of items, compiled for one signature when it is first called.
 
     Left alone, Numba compiles anew for every memory layout that it meets. Here the signature says "any strides,
     read-only", to which every array converts, and compilation on other terms is switched off.
     """
 
-    def __init__(self, serial: Any, parallel: Any, signature: tuple[Any, ...]) -> None:
-        self.dispatchers = serial, parallel
-        self.signature = signature  # of both: the arguments and two whole numbers
-        self.serial = self.compile_serial
-        self.parallel = self.compile_parallel
+    def __init__(self, serial: Any, *signature: Any) -> None:
+        from . import cache, share
+
+        self.signature = signature[-1]  # of `serial`: the arguments and two whole numbers
+        self.dispatcher = share.kernel(serial)
+        self.dispatcher._cache = cache.Cache(serial)
+        self.run = self._first
 
     def __call__(self, nanoseconds: float, items: int, *arguments: Any) -> None:
         """Run the kernel over `items` items, which would take one thread about `nanoseconds`."""
         if nanoseconds < WORTH_SHARING or _threads == 1 or not _pool.acquire(blocking=False):
-            self.serial(*arguments, 0, items)  # also while another Python thread keeps all the others busy
+            self.run(*arguments, 0, items, 1, 0)  # also while another Python thread keeps all the others busy
             return
         try:
-            if _mask.threads != _threads:
-                _mask.apply()
-            self.parallel(*arguments, items, _threads)
+            if not _team.parallel_for:
+                _team.start()
+            self.run(*arguments, 0, items, min(_threads, _team.most), _team.parallel_for)
         finally:
             _pool.release()
 
-    def compile_serial(self, *arguments: Any) -> None:
-        """Stands in for `serial` at its first call."""
-        self.serial = self._compile(0)
-        self.serial(*arguments)
-
-    def compile_parallel(self, *arguments: Any) -> None:
-        """Stands in for `parallel` at its first call."""
-        self._compile(0)  # which it calls
-        self.parallel = self._compile(1)
-        self.parallel(*arguments)
-
-    def _compile(self, which: int) -> Any:
-        dispatcher = self.dispatchers[which]
+    def _first(self, *arguments: Any) -> None:
+        """Stands in for the compiled function at the first call."""
         with _compiling:
-            dispatcher.disable_compile(False)
-            dispatcher.compile(self.signature)
-            dispatcher.disable_compile()
-        return dispatcher
+            self.dispatcher.disable_compile(False)
+            self.dispatcher.compile((*self.signature, *self.signature[-2:]))
+            self.dispatcher.disable_compile()
+        self.run = self.dispatcher
+        self.run(*arguments)

@@ -106,6 +106,51 @@ def layer_norm(
     return ops.layer_norm(input, weight, bias, eps=eps)
 
 
+def add_layer_norm(
+    input: Any,
+    branch: Any,
+    normalized_shape: int | Sequence[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    p: float = 0.0,
+    training: bool = True,
+) -> Tensor:
+    """y = layer_norm(x + dropout(branch)), the end of a residual connection (Vaswani et al. 2017, section 3.1).
+
+    One op where `dropout`, + and `layer_norm` would be three; with p = 0 or outside training without dropout. Every
+    call with dropout draws a new seed from `minigrad.random`. Shapes: input and branch (..., D), weight and bias (D).
+    Raises ShapeError if input and branch differ, or are not of the `normalized_shape`.
+
+    >>> from minigrad import tensor
+    >>> add_layer_norm(tensor([2.0, 0.0]), tensor([0.0, 4.0]), 2, eps=0)
+    tensor([-1.,  1.])
+    """
+    size = one_size(normalized_shape)
+    if input.shape[-1:] != (size,):
+        raise ShapeError(
+            f"add_layer_norm(): a has shape {input.shape}; its last size must be normalized_shape = {size}."
+        )
+    p, seed = (p, random.next_seed()) if training and p != 0 else (0.0, None)
+    return ops.add_layer_norm(input, branch, weight, bias, eps=eps, p=p, seed=seed)
+
+
+def bias_activation(
+    input: Any, bias: Any = None, activation: str = "relu", p: float = 0.0, training: bool = True
+) -> Tensor:
+    """y = dropout(a(x + bias)) with a one of "relu", "gelu", "gelu_tanh" and "none": what follows a linear layer.
+
+    One op where there would be three; with p = 0 or outside training without dropout. Every call with dropout draws a
+    new seed from `minigrad.random`. Shapes: input (..., D), bias (D). Raises ShapeError if they do not fit.
+
+    >>> from minigrad import tensor
+    >>> bias_activation(tensor([-3.0, 1.0]), tensor([1.0, 1.0]))
+    tensor([0., 2.])
+    """
+    p, seed = (p, random.next_seed()) if training and p != 0 else (0.0, None)
+    return ops.bias_activation(input, bias, activation=activation, p=p, seed=seed)
+
+
 def one_size(normalized_shape: int | Sequence[int]) -> int:
     """`normalized_shape` as the one number that it must be."""
     sizes = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)

@@ -28,6 +28,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..core import state
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
@@ -87,6 +88,19 @@ def hear(module: Module, name: str, value: Any) -> Any:
 def watched(module: Module, names: tuple[str, ...]) -> bool:
     """Whether anybody listens to one of these taps of `module`."""
     return any((module, name) in listener.wanted for listener in active.listeners for name in names)
+
+
+def may_fuse() -> bool:
+    """Whether a module may compute several of its steps as one fused op: nobody listens, nor asks for definitions.
+
+    >>> from minigrad import nn
+    >>> may_fuse()
+    True
+    >>> with nn.capture(nn.Sequential(nn.ReLU())):
+    ...     may_fuse()
+    False
+    """
+    return not active.listeners and not state.definitions
 
 
 def tap_names(model: Module) -> list[str]:

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from .. import kernels
 from ..core import Array, GradError, writes
+from ..flat import joined
 from ..tensor import Tensor
 
 
@@ -33,16 +35,16 @@ def clip_grad_norm_(
     """
     tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     gradients = [tensor.grad.data for tensor in tensors if tensor.grad is not None]
+    pieces = joined(gradients)
     with np.errstate(all="ignore"):
-        total = _norm(gradients, norm_type)
+        total = _norm(pieces, norm_type)
     if error_if_nonfinite and not math.isfinite(total):
         raise GradError(f"clip_grad_norm_(): the norm of the gradients is {total}. Look for the op that made it so.")
     factor = max_norm / (total + 1e-6)
     if not factor >= 1:  # so written, a NaN spreads to all parameters, and is seen
-        for g in gradients:
-            with np.errstate(all="ignore"):
-                g *= factor
-            writes.stamp(g)
+        for piece in pieces:
+            kernels.rescale(piece, factor)
+        writes.stamp(*gradients)
     return Tensor(total, dtype=gradients[0].dtype if gradients else None)
 
 
@@ -51,5 +53,5 @@ def _norm(arrays: list[Array], p: float) -> float:
     if p == math.inf:
         return max([float(np.abs(a).max(initial=0)) for a in arrays], default=0.0)
     if p == 2:
-        return math.sqrt(sum([float(np.square(a, dtype=np.float64).sum()) for a in arrays]))
+        return math.sqrt(sum([kernels.sum_of_squares(a) for a in arrays]))
     return sum([float(np.power(np.abs(a), p, dtype=np.float64).sum()) for a in arrays]) ** (1 / p)

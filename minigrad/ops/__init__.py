@@ -1,5 +1,6 @@
 """Every operation, by name. `minigrad.op.registry` lists them; each is a line or two in a table of derivatives."""
 
+from .activation import bias_activation
 from .arithmetic import (
     abs,
     add,
@@ -38,10 +39,10 @@ from .arithmetic import (
     where,
 )
 from .attention import attention_definition, scaled_dot_product_attention
-from .index import embedding, gather, index, index_put, scatter
+from .index import embed_tokens, embedding, gather, index, index_put, scatter
 from .loss import cross_entropy
 from .matmul import linear, matmul
-from .norm import dropout, layer_norm
+from .norm import add_layer_norm, dropout, layer_norm
 from .reduce import all, amax, amin, any, argmax, argmin, logsumexp, mean, std, sum, var
 from .several import maximum_along, minimum_along, split
 from .shape import (
@@ -69,6 +70,7 @@ from .softmax import log_softmax, masked_softmax, softmax
 __all__ = [
     "abs",
     "add",
+    "add_layer_norm",
     "alias",
     "all",
     "amax",
@@ -77,6 +79,7 @@ __all__ = [
     "argmax",
     "argmin",
     "attention_definition",
+    "bias_activation",
     "cast",
     "cat",
     "clamp",
@@ -86,6 +89,7 @@ __all__ = [
     "cross_entropy",
     "div",
     "dropout",
+    "embed_tokens",
     "embedding",
     "eq",
     "erf",

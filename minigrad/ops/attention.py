@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from .. import kernels
 from ..arguments import unwrap
 from ..checks import require
-from ..core import Array, DTypeError
+from ..core import Array, DTypeError, ShapeError
+from ..dtypes import promote
 from ..op import op
 from .arithmetic import add, mul
 from .matmul import matmul
@@ -40,7 +39,7 @@ def attention_definition(
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = mul(matmul(q, transpose(k, dim0=-2, dim1=-1)), scale)  # (B, H, T, S)
     scores = tap("scores", scores if bias is None else add(scores, bias))
-    mask = _with_causal(unwrap(mask), causal, scores.shape)
+    mask = kernels.with_causal(unwrap(mask), causal, scores.shape)
     pattern = tap("pattern", softmax(scores) if mask is None else masked_softmax(scores, mask))
     if dropout_p > 0:
         pattern = dropout(pattern, p=dropout_p, seed=seed)
@@ -91,17 +90,31 @@ def scaled_dot_product_attention(
         dropout_p == 0 or seed is not None, "scaled_dot_product_attention(): dropout needs a seed", error=ValueError
     )
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    q, k, v = promote(q, k, v, floating=True)
+    shape = (*q.shape[:-1], k.shape[-2])  # of the scores
+    if mask is not None and mask.dtype != bool:
+        raise DTypeError(
+            f"scaled_dot_product_attention(): the mask has dtype {mask.dtype}; boolean, True = may attend"
+        )
+    for name, x in (("mask", mask), ("bias", bias)):
+        if x is not None and not _fits(x.shape, shape):
+            raise ShapeError(
+                f"scaled_dot_product_attention(): the {name} has shape {x.shape}; it must broadcast to the scores {shape}"
+            )
+    if bias is None:
+        z, vjp = kernels.attention(q, k, v, mask, causal, scale, dropout_p, seed or 0)
+        return z, lambda g: (*vjp(g), None, None)
+    return _with_bias(q, k, v, kernels.with_causal(mask, causal, shape), bias, scale, dropout_p, seed)
+
+
+def _with_bias(
+    q: Array, k: Array, v: Array, mask: Array | None, bias: Array, scale: float, dropout_p: float, seed: int | None
+) -> Any:
+    """The bias is as large as the scores, and so may be its gradient: here the scores are made and kept."""
     s = q.dtype.type(scale)
     scores = kernels.matmul(q, k.mT)  # (B, H, T, S)
     scores *= s
-    if bias is not None:
-        require(
-            _fits(bias.shape, scores.shape),
-            f"scaled_dot_product_attention(): the bias has shape {{}}; it must broadcast to the scores {scores.shape}",
-            bias,
-        )
-        scores = scores + bias
-    mask = _with_causal(mask, causal, scores.shape)
+    scores = scores + bias
     p = kernels.softmax(scores, -1) if mask is None else kernels.masked_softmax(scores, mask, -1)
 
     def dropped(x: Array) -> Array:
@@ -113,24 +126,6 @@ def scaled_dot_product_attention(
         return kernels.matmul(ds, k) * s, kernels.matmul(ds.mT, q) * s, dv, None, ds
 
     return kernels.matmul(dropped(p), v), products
-
-
-def _with_causal(mask: Array | None, causal: bool, shape: tuple[int, ...]) -> Array | None:
-    """The mask with the future cut off, if `causal`; checked against the scores of `shape` (..., T, S)."""
-    if mask is not None:
-        if mask.dtype != bool:
-            raise DTypeError(
-                f"scaled_dot_product_attention(): the mask has dtype {mask.dtype}; boolean, True = may attend"
-            )
-        require(
-            _fits(mask.shape, shape),
-            f"scaled_dot_product_attention(): the mask has shape {{}}; it must broadcast to the scores {shape}",
-            mask,
-        )
-    if not causal:
-        return mask
-    past = np.tri(*shape[-2:], dtype=bool)  # (T, S), True on and below the diagonal
-    return past if mask is None else mask & past
 
 
 def _fits(shape: tuple[int, ...], into: tuple[int, ...]) -> bool:

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from .. import kernels
 from ..arguments import unwrap
 from ..checks import axis, require
 from ..core import Array, DTypeError, ShapeError
 from ..dtypes import promote
 from ..op import op
-from .arithmetic import where
+from .arithmetic import add, mul, where
+from .norm import dropout
 
 
 @op(view=True)
@@ -154,26 +156,79 @@ def embedding(indices: Array, weight: Array, *, padding_idx: int | None = None) 
     dL/dW[v] = sum of g over all places where token v stands; the row `padding_idx` gets none.
     Shapes: indices (...) integer, W (V, D), y (..., D).
     """
+    padding = _check_table("embedding", indices, weight, padding_idx)
+    size = len(weight)
+    y = kernels.embed_tokens(indices, weight, None, 1.0)
+    return y, (None, lambda g: kernels.embed_tokens_vjp(indices, g, size, padding, 1.0))
+
+
+def embed_tokens_definition(
+    ids: Any,
+    weight: Any,
+    positions: Any = None,
+    *,
+    scale: float = 1.0,
+    padding_idx: int | None = None,
+    p: float = 0.0,
+    seed: int | None = None,
+) -> Any:
+    """dropout(scale embedding(ids) + positions)"""
+    y = mul(embedding(ids, weight, padding_idx=padding_idx), scale)
+    if positions is not None:
+        y = add(y, positions)
+    return y if seed is None else dropout(y, p=p, seed=seed)
+
+
+@op(definition=embed_tokens_definition)
+def embed_tokens(
+    ids: Array,
+    weight: Array,
+    positions: Array | None = None,
+    *,
+    scale: float = 1.0,
+    padding_idx: int | None = None,
+    p: float = 0.0,
+    seed: int | None = None,
+) -> Any:
+    """y[..., t, :] = dropout(scale W[ids[..., t]] + positions[t]): how a Transformer begins (Vaswani et al. 2017, 3.4).
+
+    With h = g keep / (1 - p):   dL/dW[v] = scale (sum of h over all places where token v stands), and none for the row
+    `padding_idx`;   dL/dpositions[t] = sum of h over the batch. Dropout as in `dropout`; p > 0 needs a seed.
+    Shapes: ids (..., T) integer, W (V, D), positions (T, D) or None, y (..., T, D). Kept for the way back: ids.
+    """
+    padding = _check_table("embed_tokens", ids, weight, padding_idx)
+    require(0 <= p <= 1, f"embed_tokens(): p = {p}; a probability lies in [0, 1]", error=ValueError)
+    require(p == 0 or seed is not None, "embed_tokens(): dropout needs a seed", error=ValueError)
+    size, bits = len(weight), (p, seed or 0)
+    if positions is None:
+        y = kernels.embed_tokens(ids, weight, None, scale, *bits)
+        return y, (None, lambda g: kernels.embed_tokens_vjp(ids, g, size, padding, scale, *bits), None)
     require(
-        indices.dtype.kind in "iu",
-        f"embedding(): the indices have dtype {indices.dtype}; use integers",
-        error=DTypeError,
+        positions.shape == (*ids.shape[-1:], weight.shape[1]),
+        "embed_tokens(): the ids have shape {}, the table {}, the positions {}; they must be (..., T), (V, D), (T, D)",
+        ids,
+        weight,
+        positions,
     )
-    require(weight.ndim == 2, "embedding(): the table has shape {}; it must be (V, D)", weight)
-    if indices.size and not (indices.min() >= 0 and indices.max() < len(weight)):
-        wrong = indices[(indices < 0) | (indices >= len(weight))].flat[0]
+    weight, positions = promote(weight, positions)
+    y = kernels.embed_tokens(ids, weight, positions, scale, *bits)
+    places = np.arange(ids.shape[-1])
+    return y, (
+        None,
+        lambda g: kernels.embed_tokens_vjp(ids, g, size, padding, scale, *bits),
+        lambda g: kernels.embed_tokens_vjp(places, g, len(places), None, 1.0, *bits),
+    )
+
+
+def _check_table(name: str, ids: Array, weight: Array, padding_idx: int | None) -> int | None:
+    """Raise unless `ids` are rows of the table `weight`; return `padding_idx` counted from the start."""
+    require(ids.dtype.kind in "iu", f"{name}(): the indices have dtype {ids.dtype}; use integers", error=DTypeError)
+    require(weight.ndim == 2, f"{name}(): the table has shape {{}}; it must be (V, D)", weight)
+    rows = len(weight)
+    if kernels.count_indices(ids, rows)[1]:
+        wrong = ids[(ids < 0) | (ids >= rows)].flat[0]
         raise IndexError(
-            f"embedding(): index {wrong} is not one of the {len(weight)} rows 0..{len(weight) - 1}. "
+            f"{name}(): index {wrong} is not one of the {rows} rows 0..{rows - 1}. "
             "Check that the vocabulary is the one the model was built for."
         )
-
-    shape = weight.shape
-
-    def product(g: Array) -> Array:
-        d = np.zeros(shape, g.dtype)
-        np.add.at(d, indices, g)
-        if padding_idx is not None:
-            d[padding_idx] = 0
-        return d
-
-    return weight[indices], (None, product)
+    return None if padding_idx is None else padding_idx % rows

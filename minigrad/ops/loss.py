@@ -9,7 +9,7 @@ import numpy as np
 from .. import kernels
 from ..arguments import unwrap
 from ..checks import require
-from ..core import Array, DTypeError
+from ..core import Array, DTypeError, is_grad_enabled
 from ..dtypes import floating
 from ..op import op
 from .arithmetic import add, div, masked_fill, mul, neg
@@ -44,6 +44,7 @@ def cross_entropy(
 
     dL/dlogits = g (p - t), and 0 where the target is `ignore_index`. The mean is over the targets that count; if there
     are none it is NaN. Shapes: logits (..., V), target (...) integer; L () or, with reduction "none", (...).
+    Kept for the way back: dL/dlogits for g = 1, computed on the way forward if gradients are enabled.
     """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"cross_entropy(): reduction = {reduction!r}; it must be 'mean', 'sum' or 'none'")
@@ -63,25 +64,25 @@ def cross_entropy(
         f"cross_entropy(): label_smoothing = {label_smoothing}; it lies in [0, 1]",
         error=ValueError,
     )
-    logits, classes, e = floating(logits), logits.shape[-1], label_smoothing
-    counts = target != ignore_index
-    wrong = counts & ((target < 0) | (target >= classes))
-    if wrong.any():
-        raise IndexError(
-            f"cross_entropy(): target {target[wrong][0]} is not one of the {classes} classes 0..{classes - 1}"
-        )
-    where = np.where(counts, target, 0)[..., None]
-    log_p = kernels.log_softmax(logits, logits.ndim - 1)
-    loss = (e - 1) * np.take_along_axis(log_p, where, -1)[..., 0]
-    if e > 0:  # else the sum does not count, not even where some log p is -inf
-        loss = loss - (e / classes) * log_p.sum(-1)
-    loss = np.where(counts, loss, 0).astype(logits.dtype)
-    n = logits.dtype.type(counts.sum() if reduction == "mean" else 1)
+    logits, classes, shape = floating(logits), logits.shape[-1], logits.shape
+    n, wrong = kernels.count_indices(target, classes, ignore_index)
+    if wrong:
+        bad = target[(target != ignore_index) & ((target < 0) | (target >= classes))]
+        raise IndexError(f"cross_entropy(): target {bad[0]} is not one of the {classes} classes 0..{classes - 1}")
+    scale = 1 / n if n and reduction == "mean" else 1.0
+    rows = logits.reshape(target.size, classes), target.reshape(-1)
+    loss, d = kernels.cross_entropy(*rows, ignore_index, label_smoothing, scale, is_grad_enabled())
+    if reduction == "none":
+        loss = loss.reshape(target.shape)
+    else:
+        loss = loss.sum() / logits.dtype.type(n if reduction == "mean" else 1)
+    if d is None:
+        return loss, None
+    d = d.reshape(shape)
 
     def product(g: Array) -> Array:
-        d = np.exp(log_p) - logits.dtype.type(e / classes)
-        np.put_along_axis(d, where, np.take_along_axis(d, where, -1) - logits.dtype.type(1 - e), -1)
-        scale = np.where(counts, g / n, 0).astype(logits.dtype)
-        return d * scale[..., None]
+        if g.ndim == 0 and g == 1:  # the end of the graph, as a rule
+            return d
+        return d * np.where(target == ignore_index, g.dtype.type(0), g)[..., None]
 
-    return (loss if reduction == "none" else loss.sum() / n), (product, None)
+    return loss, (product, None)

@@ -1,10 +1,8 @@
-"""Layer normalisation and dropout."""
+"""Layer normalisation, alone and at the end of a residual connection, and dropout."""
 
 from __future__ import annotations
 
 from typing import Any
-
-import numpy as np
 
 from .. import kernels
 from ..checks import require, require_float
@@ -31,22 +29,17 @@ def layer_norm(x: Array, weight: Array | None = None, bias: Array | None = None,
     The two means take away what a row cannot feel: a shift and a stretch of x leave n as it was.
     Shapes: x (..., D); w and b (D) or None.
     """
-    require_float("layer_norm", x)
-    require(x.ndim > 0, "layer_norm(): a has shape {}; it needs a last dimension to normalise", x)
-    for p in (weight, bias):
-        require(
-            p is None or p.shape == x.shape[-1:], "layer_norm(): a has shape {}, a parameter {}; it must be (D,)", x, p
-        )
-    n = x - x.mean(-1, keepdims=True)
-    s = np.sqrt((n * n).mean(-1, keepdims=True) + x.dtype.type(eps))
-    n /= s
+    _check("layer_norm", x, weight, bias)
+    y, n, r = kernels.layer_norm(x, weight, bias, eps)
+    return y, lambda g: kernels.layer_norm_vjp(n, r, weight, g)
 
-    def dx(g: Array) -> Array:
-        h = g if weight is None else g * weight
-        return (h - h.mean(-1, keepdims=True) - n * (h * n).mean(-1, keepdims=True)) / s
 
-    y = n if weight is None else n * weight
-    return (y if bias is None else y + bias), (dx, lambda g: g * n, lambda g: g)
+def _check(name: str, x: Array, *parameters: Array | None) -> None:
+    require_float(name, x)
+    require(x.ndim > 0, f"{name}(): a has shape {{}}; it needs a last dimension to normalise", x)
+    for p in parameters:
+        if p is not None and p.shape != x.shape[-1:]:
+            require(False, f"{name}(): a has shape {{}}, a parameter {{}}; it must be (D,)", x, p)
 
 
 def dropout_definition(x: Any, *, p: float, seed: int) -> Any:
@@ -65,3 +58,57 @@ def dropout(x: Array, *, p: float, seed: int) -> Any:
     require_float("dropout", x)
     require(0 <= p <= 1, f"dropout(): p = {p}; a probability lies in [0, 1]", error=ValueError)
     return kernels.dropout(x, p, seed), lambda g: kernels.dropout(g, p, seed)
+
+
+def add_layer_norm_definition(
+    x: Any,
+    branch: Any,
+    weight: Any = None,
+    bias: Any = None,
+    *,
+    eps: float = 1e-5,
+    p: float = 0.0,
+    seed: int | None = None,
+) -> Any:
+    """layer_norm(x + dropout(branch))"""
+    branch = branch if p == 0 else dropout(branch, p=p, seed=seed)
+    return layer_norm(add(x, branch), weight, bias, eps=eps)
+
+
+@op(definition=add_layer_norm_definition)
+def add_layer_norm(
+    x: Array,
+    branch: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    eps: float = 1e-5,
+    p: float = 0.0,
+    seed: int | None = None,
+) -> Any:
+    """y = layer_norm(x + dropout(branch)): the end of a residual connection (Vaswani et al. 2017, section 3.1).
+
+    dL/dx, dL/dw and dL/db are those of `layer_norm`;   dL/dbranch = dL/dx keep / (1 - p).
+    Without dropout (p = 0) no seed is needed. Shapes: x and branch (..., D); w and b (D) or None.
+    """
+    _check("add_layer_norm", x, weight, bias)
+    require_float("add_layer_norm", branch)
+    if branch.shape != x.shape:
+        require(
+            False,
+            "add_layer_norm(): a has shape {}, the branch has shape {}; they must be equal. Try expand().",
+            x,
+            branch,
+        )
+    seed = check_dropout("add_layer_norm", p, seed)
+    y, n, r = kernels.add_layer_norm(x, branch, weight, bias, eps, p, seed)
+    return y, lambda g: kernels.add_layer_norm_vjp(n, r, weight, g, p, seed)
+
+
+def check_dropout(name: str, p: float, seed: int | None) -> int:
+    """The seed, if there is one where it is needed and p is a probability."""
+    require(0 <= p <= 1, f"{name}(): p = {p}; a probability lies in [0, 1]", error=ValueError)
+    require(
+        p == 0 or seed is not None, f"{name}(): dropout needs a seed; try seed=random.next_seed()", error=ValueError
+    )
+    return seed or 0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
-from ..core import Array
+from .. import kernels
+from ..flat import Flat
+from ..tensor import Tensor
 from .optimizer import Group, Optimizer, check_range
 
 
@@ -44,31 +43,38 @@ class Adam(Optimizer):
         check_range(name, lr=lr, eps=eps, weight_decay=weight_decay)
         check_range(name, below=1, beta1=betas[0], beta2=betas[1])
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        self.averages: dict[Flat, dict[str, Average]] = {}
 
-    def update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
-        """One step for one parameter; `s` is the only memory that it allocates."""
-        lr, (b1, b2), decay = group["lr"], group["betas"], group["weight_decay"]
-        if not state:
-            state |= {"step": 0, "exp_avg": np.zeros_like(p), "exp_avg_sq": np.zeros_like(p)}
-        state["step"] += 1
-        t, m, v = state["step"], state["exp_avg"], state["exp_avg_sq"]
-        if decay != 0 and self.decoupled:
-            p *= 1 - lr * decay
-        elif decay != 0:
-            g = g + decay * p
-        s = np.multiply(g, 1 - b1, out=np.empty_like(p))
-        m *= b1
-        m += s
-        np.multiply(g, g, out=s)
-        s *= 1 - b2
-        v *= b2
-        v += s
-        np.sqrt(v, out=s)
-        s /= math.sqrt(1 - b2**t)
-        s += group["eps"]
-        np.divide(m, s, out=s)
-        s *= lr / (1 - b1**t)
-        p -= s
+    def update_flat(self, flat: Flat, group: Group) -> None:
+        """One step for all parameters that have a gradient; those in a row that have taken as many steps, in one go."""
+        if flat not in self.averages:
+            self.averages[flat] = {"exp_avg": Average(flat), "exp_avg_sq": Average(flat)}
+        averages = self.averages[flat]
+        steps = [self._next_step(p, i, averages) if p.grad is not None else None for i, p in enumerate(flat.tensors)]
+        (b1, b2), decay = group["betas"], group["weight_decay"]
+        for tensors, part in flat.stretches(steps):
+            p, g, m, v = flat.data[part], flat.grad[part], averages["exp_avg"].flat[part], averages["exp_avg_sq"].flat[part]
+            step = steps[tensors.start]
+            kernels.adam(p, g, m, v, group["lr"], b1, b2, group["eps"], decay, self.decoupled, step)
+
+    def _next_step(self, p: Tensor, i: int, averages: dict[str, Average]) -> int:
+        """Count a step of parameter i, and see to it that its state lies where the kernel looks for it."""
+        state = self.state[p]
+        for name, average in averages.items():
+            place = average.places[i]
+            if state.get(name) is not place:  # a new state, or one that was loaded
+                place[...] = state.get(name, 0)
+                state[name] = place
+        state["step"] = state.get("step", 0) + 1
+        return state["step"]
+
+
+class Average:
+    """An average of the gradients of all parameters in a Flat: 1-d, and in the shapes of the parameters."""
+
+    def __init__(self, parameters: Flat) -> None:
+        self.flat = parameters.new()
+        self.places = [parameters.view(self.flat, i) for i in range(len(parameters.tensors))]
 
 
 class AdamW(Adam):

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..arguments import unwrap
 from ..core import Array, ShapeError, enable_grad, writes
+from ..flat import Flat
 from ..tensor import Tensor
 
 Group = dict[str, Any]
@@ -21,6 +22,9 @@ class Optimizer:
     `params` is an iterable of tensors, or of dicts {"params": tensors, setting: value} to give groups of their own
     settings, where `defaults` holds those that a group does not name. `param_groups` may be changed while training, as
     schedules do; `state` maps each parameter to a dict of arrays in its dtype.
+
+    The parameters of a group move into one piece of memory, and their gradients into another, so that one call of a
+    kernel can update them all; a parameter whose memory somebody else looks into stays where it is.
     """
 
     def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
@@ -31,6 +35,7 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
+        self.flats: list[list[Flat]] = []  # of each group: the parameters of each dtype, and those that could not move
         groups = list(params)
         if not groups:
             raise ValueError(f"{self._name}(): the list of parameters is empty. Was model.parameters() used up before?")
@@ -63,6 +68,10 @@ class Optimizer:
                 raise ValueError(f"{self._name}(): a parameter of shape {p.shape} is given twice; give each one once")
             known.add(id(p))
         self.param_groups.append({**self.defaults, **param_group, "params": params})
+        together: dict[Any, list[Tensor]] = {}
+        for p in params:
+            together.setdefault(id(p) if writes.shared(p) else p.dtype, []).append(p)
+        self.flats.append([Flat(tensors) for tensors in together.values()])
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
@@ -81,18 +90,25 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    if p.grad.shape != p.shape:
-                        raise ShapeError(
-                            f"{self._name}.step(): a parameter has shape {p.shape}, its gradient {p.grad.shape}. "
-                            "Assign a gradient of the parameter's shape."
-                        )
-                    with np.errstate(all="ignore"):  # what has become inf or NaN stays so, without a warning
-                        self.update(p.data, p.grad.data, self.state[p], group)
-                    writes.stamp(p.data)
+        for p in self._parameters():
+            if p.grad is not None and p.grad.shape != p.shape:
+                raise ShapeError(
+                    f"{self._name}.step(): a parameter has shape {p.shape}, its gradient {p.grad.shape}. "
+                    "Assign a gradient of the parameter's shape."
+                )
+        for group, flats in zip(self.param_groups, self.flats, strict=True):
+            for flat in flats:
+                flat.gather()
+                with np.errstate(all="ignore"):  # what has become inf or NaN stays so, without a warning
+                    self.update_flat(flat, group)
+                writes.stamp(*[p.data for p in flat.tensors if p.grad is not None])
         return loss
+
+    def update_flat(self, flat: Flat, group: Group) -> None:
+        """Change all parameters of `flat` that have a gradient: one after the other, if not said otherwise."""
+        for p in flat.tensors:
+            if p.grad is not None:
+                self.update(p.data, p.grad.data, self.state[p], group)
 
     def update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
         """Change the parameter `p` in place, given its gradient `g`, which must not be changed."""

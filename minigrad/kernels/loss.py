@@ -1,0 +1,105 @@
+"""Cross-entropy, row by row: the loss and its gradient in one visit.
+
+A row passes through the cache three times: its maximum; the exponentials, with their sum; and, where a gradient is
+wanted, the exponentials made into p - t. Neither p nor log p is kept: of a row of V logits there remain one loss and
+the V numbers that the way back will send on.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import from_dtype, njit, prange, types
+
+from . import reference, threads
+from .simd import exp, fma, greatest, lanes, load, load_some, maximum, spread, store, store_some, total, where
+from .simd import first as these
+
+Array = np.ndarray
+
+_OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy"}
+
+
+@njit(**_OPTIONS)
+def _cross_entropy(x, target, ignored, classes, smoothing, scale, losses, d, start, stop):
+    width, with_gradient = lanes(x), d.size > 0
+    zero, nothing = spread(x, 0), spread(x, -np.inf)
+    n = classes % width  # at the end of a row, less than a vector
+    rest = these(zero, n)
+    for i in range(start, stop):
+        row, end = i * classes, (i + 1) * classes - n
+        if target[i] == ignored:
+            losses[i] = 0
+            for j in range(0, classes if with_gradient else 0, width):
+                store_some(d, row + j, classes - j, zero)
+            continue
+        most = nothing
+        for j in range(row, end, width):
+            most = maximum(load(x, j), most)
+        if n:
+            most = maximum(where(rest, load_some(x, end, n), nothing), most)
+        m = greatest(most)
+        sum_x, sum_e = zero, zero  # of x - m and of e^(x - m)
+        for j in range(row, end, width):
+            shifted = load(x, j) - m
+            e = exp(shifted)
+            sum_x, sum_e = sum_x + shifted, sum_e + e
+            if with_gradient:
+                store(d, j, e)
+        if n:
+            shifted = where(rest, load_some(x, end, n) - m, zero)
+            e = where(rest, exp(shifted), zero)
+            sum_x, sum_e = sum_x + shifted, sum_e + e
+            if with_gradient:
+                store_some(d, end, n, e)
+        sum_of_e = total(sum_e)
+        log_of_sum = math.log(sum_of_e)
+        log_p = x[row + target[i]] - m - log_of_sum
+        loss = (smoothing - 1) * log_p
+        if smoothing > 0:  # else the sum does not count, not even where some x is -inf
+            loss -= smoothing * (total(sum_x) / classes - log_of_sum)
+        losses[i] = loss
+        if with_gradient:
+            factor, shift = spread(x, scale / sum_of_e), spread(x, -scale * smoothing / classes)
+            for j in range(row, end, width):
+                store(d, j, fma(load(d, j), factor, shift))
+            if n:
+                store_some(d, end, n, fma(load_some(d, end, n), factor, shift))
+            d[row + target[i]] -= scale * (1 - smoothing)
+
+
+@njit(parallel=True, **_OPTIONS)
+def _cross_entropy_shared(x, target, ignored, classes, smoothing, scale, losses, d, items, chunks):
+    for c in prange(chunks):
+        start, stop = items * c // chunks, items * (c + 1) // chunks
+        _cross_entropy(x, target, ignored, classes, smoothing, scale, losses, d, start, stop)
+
+
+def _kernel(dtype: Any) -> threads.Kernel:
+    number, whole = from_dtype(np.dtype(dtype)), types.intp
+    x, target = types.Array(number, 1, "C", readonly=True), types.Array(types.int64, 1, "C", readonly=True)
+    out = types.Array(number, 1, "C")
+    signature = (x, target, types.int64, whole, number, number, out, out, whole, whole)
+    return threads.Kernel(_cross_entropy, _cross_entropy_shared, signature)
+
+
+_kernels = {np.dtype(dtype): _kernel(dtype) for dtype in (np.float32, np.float64)}
+
+
+def cross_entropy(
+    x: Array, target: Array, ignore_index: int, label_smoothing: float, scale: float, with_gradient: bool
+) -> tuple[Array, Array | None]:
+    """See `reference.cross_entropy`."""
+    kernel = _kernels.get(x.dtype)
+    if kernel is None:
+        return reference.cross_entropy(x, target, ignore_index, label_smoothing, scale, with_gradient)
+    rows, classes = x.shape
+    losses = np.empty(rows, x.dtype)
+    d = np.empty((rows, classes) if with_gradient else (0, 0), x.dtype)
+    if rows:
+        x, target = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(target, np.int64)
+        settings = ignore_index, classes, label_smoothing, scale
+        kernel(0.5 * x.size, rows, x, target, *settings, losses, d.reshape(-1))
+    return losses, d if with_gradient else None

@@ -1,0 +1,237 @@
+"""Layer normalisation, also of a sum: y = LN(x + dropout(branch)), the residual connection of a Transformer.
+
+A row passes by three times: the sum for its mean, the sum of squares for its variance (about the mean, so that nothing
+cancels), and the result. Only the first time comes from far; then the row is in the nearest cache.
+
+The way back needs sums within a row (two, before dL/dx) and over the rows (dL/dw and dL/db). The rows are cut into
+parts, as many as their number says and not the number of threads; a part is done by one thread, in blocks that fit into
+the nearest cache. Within a block it goes by columns, and the sums over rows stay in registers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import from_dtype, njit, types
+
+from . import reference, threads
+from .simd import first as these
+from .simd import fma, kept, lanes, load, load_some, spread, store, store_some, total, where
+
+Array = np.ndarray
+
+_OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy"}
+BLOCK = 2048  # elements of a block of rows
+MOST_PARTS, ROWS_OF_A_PART = 64, 64
+
+
+# ----------------------------------------------------------------------------------------------------------- the pieces
+@njit(**_OPTIONS)
+def get(x, i, n):
+    """load_some(x, i, n), without the mask where all lanes are there: nearly always."""
+    return load(x, i) if n >= lanes(x) else load_some(x, i, n)
+
+
+@njit(**_OPTIONS)
+def put(x, i, n, vector):
+    """store_some(x, i, n, vector), without the mask where all lanes are there."""
+    if n >= lanes(x):
+        store(x, i, vector)
+    else:
+        store_some(x, i, n, vector)
+
+
+@njit(**_OPTIONS)
+def dropped(x, i, like, dropout):
+    """Dropout of the elements i, i + 1, ... of an array such as `like`; what `dropout` is, `dropping` says."""
+    _, first_key, second_key, threshold, scale = dropout
+    return x * where(kept(x, i, first_key, second_key, threshold), spread(like, scale), 0.0)
+
+
+# ------------------------------------------------------------------------------------------------------------- kernels
+@njit(**_OPTIONS)
+def _forward(x, branch, weight, bias, eps, adding, dropout, y, n, r, first, last):
+    width, step = weight.size, lanes(x)
+    one, count = x.dtype.type(1), x.dtype.type(weight.size)
+    together = max(1, BLOCK // width)
+    for top in range(first, last, together):
+        rows = range(top, min(top + together, last))
+        for i in rows:
+            start = i * width
+            s = spread(x, 0.0)
+            for j in range(0, width, step):
+                v = get(x, start + j, width - j)
+                if adding:
+                    u = get(branch, start + j, width - j)
+                    if dropout[0]:
+                        u = dropped(u, start + j, x, dropout)
+                    v = v + u
+                put(n, start + j, width - j, v)
+                s = s + v
+            r[i] = total(s) / count
+        for i in rows:
+            start, mean = i * width, r[i]
+            s = spread(x, 0.0)
+            for j in range(0, width, step):
+                v = get(n, start + j, width - j) - mean
+                put(n, start + j, width - j, v)
+                if width - j < step:
+                    v = where(these(v, width - j), v, 0.0)
+                s = fma(v, v, s)
+            r[i] = one / x.dtype.type(math.sqrt(total(s) / count + eps))
+        for i in rows:
+            start, inverse = i * width, r[i]
+            for j in range(0, width, step):
+                v = get(n, start + j, width - j) * inverse
+                put(n, start + j, width - j, v)
+                put(y, start + j, width - j, fma(v, get(weight, j, width - j), get(bias, j, width - j)))
+
+
+@njit(**_OPTIONS)
+def _backward(n, r, weight, g, dropout, dx, dbranch, sums, parts, first, last):
+    width, step, count = weight.size, lanes(n), n.dtype.type(weight.size)
+    for part in range(first, last):
+        dweight = 2 * part * width
+        dbias = dweight + width
+        for i in range(part * r.size // parts, (part + 1) * r.size // parts):
+            start = i * width
+            s, t = spread(n, 0.0), spread(n, 0.0)
+            for j in range(0, width, step):
+                h = get(g, start + j, width - j) * get(weight, j, width - j)
+                s = s + h
+                t = fma(h, get(n, start + j, width - j), t)
+            shift, stretch, inverse = total(s) / count, total(t) / count, r[i]
+            for j in range(0, width, step):
+                e, v = get(g, start + j, width - j), get(n, start + j, width - j)
+                d = (e * get(weight, j, width - j) - shift - v * stretch) * inverse
+                put(dx, start + j, width - j, d)
+                if dropout[0]:
+                    d = dropped(d, start + j, n, dropout)
+                    put(dbranch, start + j, width - j, d)
+                put(sums, dweight + j, width - j, fma(e, v, get(sums, dweight + j, width - j)))
+                put(sums, dbias + j, width - j, get(sums, dbias + j, width - j) + e)
+
+
+# --------------------------------------------------------------------------------------------------------- from Python
+def kernels(serial: Any, arguments: str) -> dict[Any, threads.Kernel]:
+    """A kernel for each dtype. `arguments` says what they are: array to Read or Write, Number, Flag, Size, Dropout."""
+    made = {}
+    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+        number, flag, word = from_dtype(dtype), types.boolean, types.uint32
+        kinds = {"R": types.Array(number, 1, "C", readonly=True), "W": types.Array(number, 1, "C")}
+        kinds |= {"N": number, "F": flag, "S": types.intp, "D": types.Tuple((flag, word, word, word, number))}
+        made[dtype] = threads.Kernel(serial, tuple([kinds[letter] for letter in arguments]))
+    return made
+
+
+_forwards = kernels(_forward, "RRRRNFDWWWSS")
+_backwards = kernels(_backward, "RRRRDWWWSSS")
+
+
+def layer_norm(x: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
+    """See `reference.layer_norm`."""
+    if not _alike(x, weight, bias):
+        return reference.layer_norm(x, weight, bias, eps)
+    return _run_forward(x, None, weight, bias, eps, 0.0, 0)
+
+
+def layer_norm_vjp(n: Array, r: Array, weight: Array | None, g: Array) -> tuple[Array, Array, Array]:
+    """See `reference.layer_norm_vjp`."""
+    if not _alike(n, weight, g):
+        return reference.layer_norm_vjp(n, r, weight, g)
+    dx, _, dweight, dbias = _run_backward(n, r, weight, g, 0.0, 0)
+    return dx, dweight, dbias
+
+
+def add_layer_norm(
+    x: Array, branch: Array, weight: Array | None, bias: Array | None, eps: float, p: float, seed: int
+) -> tuple[Array, Array, Array]:
+    """See `reference.add_layer_norm`."""
+    if not _alike(x, branch, weight, bias):
+        return reference.add_layer_norm(x, branch, weight, bias, eps, p, seed)
+    return _run_forward(x, branch, weight, bias, eps, p, seed)
+
+
+def add_layer_norm_vjp(
+    n: Array, r: Array, weight: Array | None, g: Array, p: float, seed: int
+) -> tuple[Array, Array, Array, Array]:
+    """See `reference.add_layer_norm_vjp`."""
+    if not _alike(n, weight, g):
+        return reference.add_layer_norm_vjp(n, r, weight, g, p, seed)
+    return _run_backward(n, r, weight, g, p, seed)
+
+
+def _alike(x: Array, *others: Array | None) -> bool:
+    return x.dtype in _forwards and all(a is None or a.dtype == x.dtype for a in others)
+
+
+def _run_forward(
+    x: Array, branch: Array | None, weight: Array | None, bias: Array | None, eps: float, p: float, seed: int
+) -> tuple[Array, Array, Array]:
+    shape, width = x.shape, x.shape[-1]
+    y, n, r = np.empty(shape, x.dtype), np.empty(shape, x.dtype), np.empty((*shape[:-1], 1), x.dtype)
+    if x.size:
+        weight = np.ones(width, x.dtype) if weight is None else line(weight)
+        bias = np.zeros(width, x.dtype) if bias is None else line(bias)
+        x = line(x)
+        _forwards[x.dtype](
+            20 * r.size + (0.5 if p else 0.3) * x.size,
+            r.size,
+            x,
+            x if branch is None else line(branch),
+            weight,
+            bias,
+            eps,
+            branch is not None,
+            dropping(p, seed),
+            y.reshape(-1),
+            n.reshape(-1),
+            r.reshape(-1),
+        )
+    return y, n, r
+
+
+def _run_backward(
+    n: Array, r: Array, weight: Array | None, g: Array, p: float, seed: int
+) -> tuple[Array, Array, Array, Array]:
+    shape, width = n.shape, n.shape[-1]
+    dx = np.empty(shape, n.dtype)
+    dbranch = np.empty(shape, n.dtype) if p else dx
+    parts = parts_of(r.size)
+    sums = np.zeros((parts, 2, width), n.dtype)
+    if n.size:
+        weight = np.ones(width, n.dtype) if weight is None else line(weight)
+        _backwards[n.dtype](
+            20 * r.size + (0.5 if p else 0.3) * n.size,
+            parts,
+            line(n),
+            line(r),
+            weight,
+            line(g),
+            dropping(p, seed),
+            dx.reshape(-1),
+            dbranch.reshape(-1),
+            sums.reshape(-1),
+            parts,
+        )
+    dweight, dbias = sums.sum(0)
+    return dx, dbranch, dweight, dbias
+
+
+def line(x: Array) -> Array:
+    """The elements in the order of reading, next to each other."""
+    return (x if x.flags.aligned else x.copy()).ravel()
+
+
+def parts_of(rows: int) -> int:
+    """Into how many parts to cut rows over which is summed: a function of their number, not of the threads."""
+    return min(MOST_PARTS, max(1, rows // ROWS_OF_A_PART))
+
+
+def dropping(p: float, seed: int) -> tuple[bool, int, int, int, float]:
+    """What a kernel wants to know about dropout: whether there is any, two keys, the threshold, the scale."""
+    if p == 0:
+        return False, 0, 0, 0, 1.0
+    return True, *reference.keys(seed), reference.threshold(p), reference.scale(p)

@@ -1,0 +1,155 @@
+"""Rows of a table: chosen by index on the way forward, added up by index on the way back.
+
+(Not named embedding.py: loading a module makes it an attribute of its package.)
+
+On the way back two places of a sentence may add to one row, so threads must not share the places. They share the
+columns: each walks over all places and adds its own columns, in the order of the places. A sum is the same, bit for
+bit, however many threads there are, nothing has to be sorted, and no two of them write to one place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import from_dtype, njit, prange, types
+
+from . import reference, threads
+from .simd import fma, kept, lanes, load_some, spread, store_some, where
+
+Array = np.ndarray
+
+_OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy"}
+EVERYTHING = 0, 0, 0, 1.0  # keys, threshold and scale with which dropout keeps all
+
+
+@njit(**_OPTIONS)
+def _embed(ids, weight, positions, d, scale, key, second_key, threshold, factor, out, start, stop):
+    width, zero = lanes(out), spread(out, 0)
+    shift = spread(out, -0.0)  # x + -0.0 is x, and if x is -0.0
+    for r in range(start, stop):
+        source, position, row = ids[r] * d, r * d % max(1, positions.size), r * d
+        for j in range(0, d, width):
+            n = d - j
+            if positions.size:
+                shift = load_some(positions, position + j, n)
+            y = fma(load_some(weight, source + j, n), spread(out, scale), shift)
+            if threshold:
+                y = y * where(kept(y, row + j, key, second_key, threshold), spread(out, factor), zero)
+            store_some(out, row + j, n, y)
+
+
+@njit(**_OPTIONS)
+def _add_up(ids, g, d, padding, scale, key, second_key, threshold, factor, out, start, stop):
+    width = lanes(out)
+    start, stop = start * width, min(stop * width, d)  # columns
+    zero, factors = spread(out, 0), spread(out, scale)
+    for row in range(0, out.size, d):
+        for j in range(row + start, row + stop, width):
+            store_some(out, j, row + stop - j, zero)
+    for r in range(g.size // d):
+        v = ids[r % ids.size]
+        if v == padding:
+            continue
+        for j in range(start, stop, width):
+            n, source, place = stop - j, r * d + j, v * d + j
+            if threshold:
+                factors = where(kept(zero, source, key, second_key, threshold), spread(out, scale * factor), zero)
+            store_some(out, place, n, fma(load_some(g, source, n), factors, load_some(out, place, n)))
+
+
+@njit(parallel=True, **_OPTIONS)
+def _embed_shared(ids, weight, positions, d, scale, key, second_key, threshold, factor, out, items, chunks):
+    for c in prange(chunks):
+        start, stop = items * c // chunks, items * (c + 1) // chunks
+        _embed(ids, weight, positions, d, scale, key, second_key, threshold, factor, out, start, stop)
+
+
+@njit(parallel=True, **_OPTIONS)
+def _add_up_shared(ids, g, d, padding, scale, key, second_key, threshold, factor, out, items, chunks):
+    for c in prange(chunks):
+        start, stop = items * c // chunks, items * (c + 1) // chunks
+        _add_up(ids, g, d, padding, scale, key, second_key, threshold, factor, out, start, stop)
+
+
+@njit(**_OPTIONS)
+def _count(ids, n, ignoring, ignored, report, start, stop):
+    counted = wrong = 0
+    ids = ids[start:stop]
+    for j in range(ids.size):
+        i = ids[j]
+        counts = (i != ignored) | (not ignoring)
+        counted += counts
+        wrong += counts & ((i < 0) | (i >= n))
+    report[0], report[1] = counted, wrong
+
+
+# -------------------------------------------------------------------------------------------------------- from Python
+_whole = types.intp
+_ids = types.Array(types.int64, 1, "C", readonly=True)
+_counting = threads.Kernel(
+    _count, None, (_ids, types.int64, types.boolean, types.int64, types.Array(types.int64, 1, "C"), _whole, _whole)
+)
+
+
+def _kernels(dtype: Any) -> tuple[threads.Kernel, threads.Kernel]:
+    number = from_dtype(np.dtype(dtype))
+    read, write = types.Array(number, 1, "C", readonly=True), types.Array(number, 1, "C")
+    rest = (number, types.uint32, types.uint32, types.uint32, number, write, _whole, _whole)
+    return (
+        threads.Kernel(_embed, _embed_shared, (_ids, read, read, _whole, *rest)),
+        threads.Kernel(_add_up, _add_up_shared, (_ids, read, _whole, _whole, *rest)),
+    )
+
+
+_of = {np.dtype(dtype): _kernels(dtype) for dtype in (np.float32, np.float64)}
+
+
+def count_indices(ids: Array, n: int, ignored: int | None = None) -> tuple[int, int]:
+    """See `reference.count_indices`."""
+    report = np.zeros(2, np.int64)
+    if ids.size:
+        _counting(0, ids.size, _flat(ids, np.int64), n, ignored is not None, ignored or 0, report)
+    return report.item(0), report.item(1)
+
+
+def embed_tokens(
+    ids: Array, weight: Array, positions: Array | None, scale: float, p: float = 0.0, seed: int = 0
+) -> Array:
+    """See `reference.embed_tokens`."""
+    if weight.dtype not in _of or (positions is not None and positions.dtype != weight.dtype):
+        return reference.embed_tokens(ids, weight, positions, scale, p, seed)
+    d = weight.shape[1]
+    out = np.empty((*ids.shape, d), weight.dtype)
+    if out.size:
+        added = out[:0] if positions is None else positions
+        kernel = _of[weight.dtype][0]
+        arrays = _flat(ids, np.int64), _flat(weight), _flat(added)
+        kernel(0.3 * out.size, ids.size, *arrays, d, scale, *_dropout(p, seed), out.reshape(-1))
+    return out
+
+
+def embed_tokens_vjp(
+    ids: Array, g: Array, rows: int, padding_idx: int | None, scale: float, p: float = 0.0, seed: int = 0
+) -> Array:
+    """See `reference.embed_tokens_vjp`."""
+    if g.dtype not in _of:
+        return reference.embed_tokens_vjp(ids, g, rows, padding_idx, scale, p, seed)
+    d = g.shape[-1]
+    if g.size == 0 or rows == 0:
+        return np.zeros((rows, d), g.dtype)
+    out = np.empty((rows, d), g.dtype)
+    kernel = _of[g.dtype][1]
+    columns = -(-d * g.itemsize // 64)  # in blocks, of a vector or so
+    padding = -1 if padding_idx is None else padding_idx
+    arguments = _flat(ids, np.int64), _flat(g), d, padding, scale, *_dropout(p, seed), out.reshape(-1)
+    kernel(0.3 * (g.size + out.size), columns, *arguments)
+    return out
+
+
+def _flat(x: Array, dtype: Any = None) -> Array:
+    return np.ascontiguousarray(x, dtype).reshape(-1)
+
+
+def _dropout(p: float, seed: int) -> tuple[int, int, int, float]:
+    return (*reference.keys(seed), reference.threshold(p), reference.scale(p)) if p else EVERYTHING
