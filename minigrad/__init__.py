@@ -38,6 +38,7 @@ from .creation import (
     zeros,
     zeros_like,
 )
+from .kernels import get_num_threads, set_num_threads
 from .ops import (
     abs,
     cos,

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import kernels
 from .writes import GradError, clock, writes
 
 if TYPE_CHECKING:
@@ -155,9 +156,9 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
                 gradients[parent] = d
                 heappush(queue, (-parent.serial, parent))
             elif parent in ours:
-                gradients[parent] += d
+                kernels.add(gradients[parent], d, out=gradients[parent])
             else:
-                gradients[parent] = np.asarray(gradients[parent] + d)  # not into the first arrival: others may hold it
+                gradients[parent] = kernels.add(gradients[parent], d)  # not into the first arrival: others may hold it
                 ours.add(parent)
         if not retain_graph and node.op is not None:
             node.products = None

@@ -179,11 +179,10 @@ def add_norms() -> list[Case]:
 
 def activations() -> list[Case]:
     names = ("relu", "gelu", "gelu_tanh", "none")
-    with_bias = [case(real(3, 4), real(4), activation=a, p=p, seed=7, without=("0-d",)) for a in names for p in (0, 0.4)]
-    without_bias = [case(real(2, 3, 7), activation=a, p=p, seed=8) for a in names for p in (0, 0.4)]
+    every = [{"activation": a, "p": p, "seed": 7} for a in names for p in (0.0, 0.4)]
     return [
-        *with_bias,
-        *without_bias,
+        *(case(real(3, 4), real(4), without=("0-d",), **settings) for settings in every),
+        *(case(real(2, 3, 7), **settings) for settings in every),
         case(real(2, 3, 17), real(17), without=("0-d",)),
         case(real(4), real(4), activation="gelu", without=("0-d",)),
         case(real(3, 4), real(4), p=1.0, seed=1, without=("0-d",)),

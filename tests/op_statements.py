@@ -84,6 +84,30 @@ def layer_norm(x: Array, weight: Array | None = None, bias: Array | None = None,
     return rows(row)(x) * (1 if weight is None else weight) + (0 if bias is None else bias)
 
 
+def add_layer_norm(
+    x: Array,
+    branch: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    eps: float = 1e-5,
+    p: float = 0.0,
+    seed: int = 0,
+) -> Array:
+    return layer_norm(x + dropout(branch, p=p, seed=seed), weight, bias, eps=eps)
+
+
+def bias_activation(
+    x: Array, bias: Array | None = None, *, activation: str = "relu", p: float = 0.0, seed: int = 0
+) -> Array:
+    def gelu_tanh(x: float) -> float:
+        return x / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+    functions = {"gelu_tanh": elementwise(gelu_tanh), "none": elementwise(float)}
+    function = functions.get(activation) or STATEMENTS[activation]
+    return dropout(np.asarray(function(x if bias is None else x + bias), x.dtype), p=p, seed=seed)
+
+
 def same_order(x: Array, shape: Any = None) -> Array:
     """The elements in the order of reading, in another shape."""
     y = np.empty([x.size // -math.prod(shape) if n == -1 else n for n in shape], x.dtype)
@@ -333,6 +357,8 @@ STATEMENTS: dict[str, Callable[..., Any]] = {
     "log_softmax": rows(lambda row: [math.log(p) for p in softmax(row)]),
     "masked_softmax": rows(masked_softmax),
     "layer_norm": layer_norm,
+    "add_layer_norm": add_layer_norm,
+    "bias_activation": bias_activation,
     "dropout": dropout,
     "cross_entropy": cross_entropy,
     "scaled_dot_product_attention": attention,

@@ -118,6 +118,23 @@ def layer_norm(torch, x, weight=None, bias=None, eps=1e-5):
 
 
 @as_torch
+def add_layer_norm(torch, x, branch, weight=None, bias=None, eps=1e-5, p=0.0, seed=0):
+    return layer_norm(torch, x + with_our_bits(torch, branch, p, seed), weight, bias, eps)
+
+
+@as_torch
+def bias_activation(torch, x, bias=None, activation="relu", p=0.0, seed=0):
+    gelu = torch.nn.functional.gelu
+    functions = {"relu": torch.relu, "gelu": gelu, "gelu_tanh": lambda x: gelu(x, approximate="tanh")}
+    return with_our_bits(torch, functions.get(activation, torch.clone)(x if bias is None else x + bias), p, seed)
+
+
+def with_our_bits(torch, x, p, seed):
+    """Dropout of PyTorch's, but for the choice of what to keep."""
+    return x if p == 0 else x * torch.tensor(keep(tuple(x.shape), p, seed)) / (1 - p if p < 1 else 1)
+
+
+@as_torch
 def cross_entropy(torch, logits, target, **settings):
     """PyTorch has the classes in dimension 1."""
     flat = torch.nn.functional.cross_entropy(

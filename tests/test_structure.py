@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "kernels": set(),
     "random": {"kernels"},
     "writes": set(),
-    "core": {"writes"},
+    "core": {"writes", "kernels"},
     "dtypes": {"core"},
     "checks": {"core"},
     "memory": set(),

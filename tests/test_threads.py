@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from hypothesis import given
+from numba import njit, types
 
 from minigrad import kernels
-from minigrad.kernels import gemm, reference, threads
+from minigrad.kernels import reference, threads
 from tests.test_kernels import factors
 
 
@@ -28,6 +29,7 @@ def _same_threads_afterwards():
 def shared(monkeypatch):
     """Even the smallest work goes to several threads."""
     monkeypatch.setattr(threads, "WORTH_SHARING", 0)
+    monkeypatch.setattr(threads, "PATIENCE", 0)
     kernels.set_num_threads(3)
 
 
@@ -68,24 +70,96 @@ def test_threads_share_any_product(pair):
     np.testing.assert_array_equal(several, alone)
 
 
-def test_work_is_shared_from_a_size_on(monkeypatch, rng):
+@pytest.fixture
+def chunks(monkeypatch):
+    """A kernel that does nothing, and the numbers of chunks in which it was called."""
+    kernel, calls = threads.Kernel(njit(lambda first, last: None), ()), []
+    monkeypatch.setattr(kernel, "run", lambda first, last, chunks, pool: calls.append(chunks))
+    monkeypatch.setattr(threads, "_alone_until", 0)
     kernels.set_num_threads(2)
-    calls = []
-    a = rng.standard_normal((300, 300))
-    kernels.matmul(a, a)  # so that it is compiled
-    kernel = gemm._kernels[a.dtype]
-    monkeypatch.setattr(kernel, "serial", lambda *arguments: calls.append("alone"))
-    monkeypatch.setattr(kernel, "parallel", lambda *arguments: calls.append("shared"))
-    kernels.matmul(a[:2, :2], a[:2, :2])
-    kernels.matmul(a, a)
+    return kernel, calls
+
+
+def test_work_is_shared_from_a_size_on(chunks):
+    kernel, calls = chunks
+    kernel(threads.WORTH_SHARING - 1, 10)
+    kernel(threads.WORTH_SHARING, 10)
     assert threads._pool.acquire(timeout=10)  # as if another thread of Python had it
     try:
-        kernels.matmul(a, a)
+        kernel(1e9, 10)
     finally:
         threads._pool.release()
     kernels.set_num_threads(1)
-    kernels.matmul(a, a)
-    assert calls == ["alone", "shared", "alone", "alone"]
+    kernel(1e9, 10)
+    assert calls == [1, 2, 1, 1]
+
+
+def test_work_that_lost_time_when_it_was_shared_is_not_shared_for_a_while(chunks, monkeypatch):
+    kernel, calls = chunks
+    now = [10**12]
+    monkeypatch.setattr(threads, "perf_counter_ns", lambda: now[0])
+    lasts = iter([50_000, 60_000, 1_300_000, 50_000, 50_000])
+
+    def run(first, last, chunks, pool):
+        calls.append(chunks)
+        now[0] += next(lasts)
+
+    monkeypatch.setattr(kernel, "run", run)
+    for _ in range(4):
+        kernel(100_000, 10)
+    assert calls == [2, 2, 2, 1]  # the third took 1.3 ms in the place of 0.05 ms: 1 ms is lost
+    now[0] += threads.PATIENCE * 1_000_000
+    kernel(100_000, 10)
+    assert calls[-1] == 2
+
+
+def test_work_of_another_size_is_not_measured_by_the_same_rule(chunks, monkeypatch):
+    kernel, calls = chunks
+    now = [10**12]
+    monkeypatch.setattr(threads, "perf_counter_ns", lambda: now[0])
+    lasts = iter([50_000, 100_000_000, 50_000])  # large arrays do not fit into the cache
+
+    def run(first, last, chunks, pool):
+        calls.append(chunks)
+        now[0] += next(lasts)
+
+    monkeypatch.setattr(kernel, "run", run)
+    for nanoseconds in (100_000, 10_000_000, 100_000):
+        kernel(nanoseconds, 10)
+    assert calls == [2, 2, 2]
+
+
+@njit
+def _mark(out, first, last):
+    for i in range(first, last):
+        out[i] += i
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 64])
+@pytest.mark.parametrize("items", [0, 1, 2, 3, 7, 64, 1000])
+def test_chunks_cover_every_item_once(items, n):
+    kernel = threads.Kernel(_mark, (types.Array(types.int64, 1, "C"), types.intp, types.intp))
+    kernels.set_num_threads(n)
+    out = np.zeros(items, np.int64)
+    kernel(1e9, items, out)
+    np.testing.assert_array_equal(out, np.arange(items))
+
+
+@njit
+def _fail(first, last):
+    if last > 5:
+        raise ValueError("more than five")
+
+
+def test_a_kernel_that_fails_in_another_thread_is_an_error():
+    kernel = threads.Kernel(_fail, (types.intp, types.intp))
+    kernels.set_num_threads(2)
+    kernel(1e9, 5)
+    with pytest.raises(MemoryError, match="for a thread"):
+        kernel(1e9, 10)
+    kernels.set_num_threads(1)
+    with pytest.raises(ValueError, match="more than five"):
+        kernel(1e9, 10)
 
 
 @pytest.mark.usefixtures("shared")
@@ -113,9 +187,41 @@ def test_the_number_of_threads_can_be_set_and_read():
     assert kernels.get_num_threads() == 2
 
 
-def test_no_more_threads_are_woken_than_were_asked_for():
-    code = "import numba; print(numba.config.NUMBA_NUM_THREADS, numba.get_num_threads())"
-    assert python(PRODUCT + code, NUMBA_NUM_THREADS="3") == ("3 2", "")
+@pytest.mark.parametrize(
+    ("numba", "openmp", "expected"),
+    [("3", "5", "3"), ("", "5", "5"), ("", "3,2", "3"), ("3", "x", "3"), ("", " 4 ", "4")],
+)
+def test_the_environment_says_how_many_threads(numba, openmp, expected):
+    code = "import numba, minigrad as mg; print(mg.get_num_threads(), numba.config.NUMBA_NUM_THREADS)"
+    code = f"import minigrad; {code}"  # Numba reads the variables when it is imported
+    out, errors = python(code, NUMBA_NUM_THREADS=numba, OMP_NUM_THREADS=openmp)
+    assert (out, errors) == (f"{expected} {expected}", "")
+
+
+@pytest.mark.parametrize("name", ["NUMBA_NUM_THREADS", "OMP_NUM_THREADS"])
+@pytest.mark.parametrize("value", ["many", "0", "-2", "1.5"])
+def test_an_environment_that_makes_no_sense_is_ignored_with_a_warning(name, value):
+    code = "import minigrad as mg; from minigrad.kernels import threads; print(mg.get_num_threads())"
+    values = {"NUMBA_NUM_THREADS": "", "OMP_NUM_THREADS": ""} | {name: value}
+    out, errors = python(code, **values)
+    assert out == str(threads._processors())
+    assert f"{name}={value} is no number of threads" in errors
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted as Linux does it")
+def test_no_more_threads_are_started_than_were_asked_for():
+    code = """
+import os, numba
+from minigrad.kernels import threads
+from numba import njit, types
+kernel = threads.Kernel(njit(lambda first, last: None), (types.intp, types.intp))
+before = len(os.listdir("/proc/self/task"))
+kernel(1e9, 10)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    started = [int(python(code, NUMBA_NUM_THREADS="", OMP_NUM_THREADS=str(n))[0]) for n in (1, 2, 5)]
+    assert started[0] == 0
+    assert started[2] - started[1] == 3
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, True, "2"])
@@ -127,7 +233,8 @@ def test_a_number_of_threads_that_makes_no_sense_is_an_error(n):
 # ------------------------------------------------------------------------------------------------------ other processes
 def python(code, **environment):
     """Standard output of a new interpreter, and its standard error."""
-    environment = os.environ | {"MINIGRAD_KERNELS": "numba"} | environment
+    environment = os.environ | {"MINIGRAD_KERNELS": "numba", "MINIGRAD_QUIET": "1"} | environment
+    environment = {name: value for name, value in environment.items() if value}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     return done.stdout.strip(), done.stderr
 

@@ -24,6 +24,11 @@ from .threads import get_num_threads, set_num_threads
 Array = np.ndarray
 
 
+def add(x: Array, y: Array, out: Array | None = None) -> Array:
+    """x + y, for gradients that arrive at one place; `out`, which may be x, is written if given, and returned."""
+    return _functions.add(x, y, out)
+
+
 def matmul(a: Array, b: Array) -> Array:
     """c[..., i, j] = sum_k a[..., i, k] b[..., k, j]; a (..., M, K), b (..., K, N), leading dimensions broadcast."""
     return _functions.matmul(a, b)
@@ -34,9 +39,9 @@ def softmax(x: Array, dim: int) -> Array:
     return _functions.softmax(x, dim)
 
 
-def softmax_vjp(y: Array, g: Array, dim: int) -> Array:
-    """dL/dx_i = y_i (g_i - sum_j g_j y_j), for softmax and masked softmax with the result y."""
-    return _functions.softmax_vjp(y, g, dim)
+def softmax_vjp(y: Array, g: Array, dim: int, scale: float = 1.0) -> Array:
+    """dL/dx_i = scale y_i (g_i - sum_j g_j y_j), for y = softmax(scale x), masked or not."""
+    return _functions.softmax_vjp(y, g, dim, scale)
 
 
 def log_softmax(x: Array, dim: int) -> Array:
@@ -49,9 +54,9 @@ def log_softmax_vjp(y: Array, g: Array, dim: int) -> Array:
     return _functions.log_softmax_vjp(y, g, dim)
 
 
-def masked_softmax(x: Array, mask: Array, dim: int) -> Array:
-    """y_i = mask_i e^(x_i) / sum_j mask_j e^(x_j); the mask (True = allowed) broadcasts to x; a row of False is 0."""
-    return _functions.masked_softmax(x, mask, dim)
+def masked_softmax(x: Array, mask: Array, dim: int, scale: float = 1.0) -> Array:
+    """Softmax of scale x over the places that the mask allows; it broadcasts to x, and a row of False gives 0."""
+    return _functions.masked_softmax(x, mask, dim, scale)
 
 
 def attention(
@@ -175,6 +180,7 @@ class _AtFirstCall:
                 "Install it, or do without: set the environment variable MINIGRAD_KERNELS=numpy."
             ) from error
         loaded = SimpleNamespace(
+            add=elementwise.add,
             matmul=gemm.matmul,
             softmax=rows.softmax,
             softmax_vjp=rows.softmax_vjp,

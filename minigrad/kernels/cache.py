@@ -118,7 +118,8 @@ class Cache:
                 continue
             if hashlib.sha256(content[32:]).digest() == content[:32]:
                 return CompileResult._rebuild(context, *pickle.loads(content[32:]))
-        _notice(any(_ready(place.parent) for place in places))
+        if places:
+            _notice(any(_ready(place.parent) for place in places))
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:

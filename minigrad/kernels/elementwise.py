@@ -1,4 +1,4 @@
-"""Dropout and the error function: one element of the result from one element of the input."""
+"""Dropout, the error function and sums: one element of the result from one element of each input."""
 
 from __future__ import annotations
 
@@ -6,39 +6,29 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import from_dtype, njit, prange, types
+from numba import from_dtype, njit, types
 
 from . import reference, threads
+from .simd import kept, lanes, load_some, spread, store_some, where
 
 Array = np.ndarray
 
 _OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy"}
-_u4 = np.uint32
 
 
 @njit(**_OPTIONS)
-def _lowbias32(x):
-    """As in `reference.keep`. Numba computes in 64 bits unless every step says that it has 32."""
-    x = _u4(x ^ (x >> _u4(16)))
-    x = _u4(x * _u4(0x7FEB352D))
-    x = _u4(x ^ (x >> _u4(15)))
-    x = _u4(x * _u4(0x846CA68B))
-    return _u4(x ^ (x >> _u4(16)))
+def _add(x, y, out, first, last):
+    for i in range(first, last, lanes(x)):
+        n = last - i
+        store_some(out, i, n, load_some(x, i, n) + load_some(y, i, n))
 
 
 @njit(**_OPTIONS)
 def _dropout(x, first_key, second_key, threshold, scale, out, first, last):
-    zero = out.dtype.type(0)
-    for i in range(first, last):
-        bits = _lowbias32(_u4(_lowbias32(_u4(_u4(i) ^ first_key)) ^ second_key))
-        factor = scale if bits >= threshold else zero
-        out[i] = x[i] * factor
-
-
-@njit(parallel=True, **_OPTIONS)
-def _dropout_shared(x, first_key, second_key, threshold, scale, out, items, chunks):
-    for c in prange(chunks):
-        _dropout(x, first_key, second_key, threshold, scale, out, items * c // chunks, items * (c + 1) // chunks)
+    for i in range(first, last, lanes(x)):
+        n = last - i
+        factor = where(kept(spread(x, 0), i, first_key, second_key, threshold), spread(x, scale), 0)
+        store_some(out, i, n, load_some(x, i, n) * factor)
 
 
 @njit(**_OPTIONS)
@@ -47,22 +37,33 @@ def _erf(x, out, first, last):
         out[i] = math.erf(x[i])
 
 
-@njit(parallel=True, **_OPTIONS)
-def _erf_shared(x, out, items, chunks):
-    for c in prange(chunks):
-        _erf(x, out, items * c // chunks, items * (c + 1) // chunks)
+def _kernels(serial: Any, *more: Any, inputs: int = 1) -> dict[Any, threads.Kernel]:
+    """A kernel for each dtype."""
+    kernels = {}
+    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+        number = from_dtype(dtype)
+        read, write = types.Array(number, 1, "C", readonly=True), types.Array(number, 1, "C")
+        settings = [number if x is None else x for x in more]
+        kernels[dtype] = threads.Kernel(serial, (*[read] * inputs, *settings, write, types.intp, types.intp))
+    return kernels
 
 
-def _kernel(serial: Any, parallel: Any, dtype: Any, *settings: Any) -> threads.Kernel:
-    number = from_dtype(dtype)
-    read, write = types.Array(number, 1, "C", readonly=True), types.Array(number, 1, "C")
-    return threads.Kernel(serial, parallel, (read, *settings, write, types.intp, types.intp))
+_adds = _kernels(_add, inputs=2)
+_dropouts = _kernels(_dropout, *[types.uint32] * 3, None)
+_erfs = _kernels(_erf)
+FEW = 8192  # elements, for which NumPy is called faster
 
 
-_dtypes = (np.dtype(np.float32), np.dtype(np.float64))
-_bits = (types.uint32,) * 3
-_dropouts = {d: _kernel(_dropout, _dropout_shared, d, *_bits, from_dtype(d)) for d in _dtypes}
-_erfs = {d: _kernel(_erf, _erf_shared, d) for d in _dtypes}
+def add(x: Array, y: Array, out: Array | None = None) -> Array:
+    """See `reference.add`."""
+    if x.size < FEW or x.shape != y.shape or not (x.flags.c_contiguous and y.flags.c_contiguous):
+        return reference.add(x, y, out)
+    kernel = _adds.get(x.dtype)
+    if kernel is None or x.dtype != y.dtype:
+        return reference.add(x, y, out)
+    out = np.empty(x.shape, x.dtype) if out is None else out
+    kernel(0.15 * x.size, x.size, x.reshape(-1), y.reshape(-1), out.reshape(-1))
+    return out
 
 
 def dropout(x: Array, p: float, seed: int) -> Array:

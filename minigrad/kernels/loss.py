@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import from_dtype, njit, prange, types
+from numba import from_dtype, njit, types
 
 from . import reference, threads
 from .simd import exp, fma, greatest, lanes, load, load_some, maximum, spread, store, store_some, total, where
@@ -23,12 +23,12 @@ _OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 @njit(**_OPTIONS)
-def _cross_entropy(x, target, ignored, classes, smoothing, scale, losses, d, start, stop):
+def _cross_entropy(x, target, ignored, classes, smoothing, scale, losses, d, first, last):
     width, with_gradient = lanes(x), d.size > 0
     zero, nothing = spread(x, 0), spread(x, -np.inf)
     n = classes % width  # at the end of a row, less than a vector
     rest = these(zero, n)
-    for i in range(start, stop):
+    for i in range(first, last):
         row, end = i * classes, (i + 1) * classes - n
         if target[i] == ignored:
             losses[i] = 0
@@ -70,19 +70,12 @@ def _cross_entropy(x, target, ignored, classes, smoothing, scale, losses, d, sta
             d[row + target[i]] -= scale * (1 - smoothing)
 
 
-@njit(parallel=True, **_OPTIONS)
-def _cross_entropy_shared(x, target, ignored, classes, smoothing, scale, losses, d, items, chunks):
-    for c in prange(chunks):
-        start, stop = items * c // chunks, items * (c + 1) // chunks
-        _cross_entropy(x, target, ignored, classes, smoothing, scale, losses, d, start, stop)
-
-
 def _kernel(dtype: Any) -> threads.Kernel:
     number, whole = from_dtype(np.dtype(dtype)), types.intp
     x, target = types.Array(number, 1, "C", readonly=True), types.Array(types.int64, 1, "C", readonly=True)
     out = types.Array(number, 1, "C")
     signature = (x, target, types.int64, whole, number, number, out, out, whole, whole)
-    return threads.Kernel(_cross_entropy, _cross_entropy_shared, signature)
+    return threads.Kernel(_cross_entropy, signature)
 
 
 _kernels = {np.dtype(dtype): _kernel(dtype) for dtype in (np.float32, np.float64)}

@@ -132,14 +132,14 @@ _backwards = kernels(_backward, "RRRRDWWWSSS")
 
 def layer_norm(x: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """See `reference.layer_norm`."""
-    if not _alike(x, weight, bias):
+    if not alike(x, weight, bias):
         return reference.layer_norm(x, weight, bias, eps)
     return _run_forward(x, None, weight, bias, eps, 0.0, 0)
 
 
 def layer_norm_vjp(n: Array, r: Array, weight: Array | None, g: Array) -> tuple[Array, Array, Array]:
     """See `reference.layer_norm_vjp`."""
-    if not _alike(n, weight, g):
+    if not alike(n, weight, g):
         return reference.layer_norm_vjp(n, r, weight, g)
     dx, _, dweight, dbias = _run_backward(n, r, weight, g, 0.0, 0)
     return dx, dweight, dbias
@@ -149,7 +149,7 @@ def add_layer_norm(
     x: Array, branch: Array, weight: Array | None, bias: Array | None, eps: float, p: float, seed: int
 ) -> tuple[Array, Array, Array]:
     """See `reference.add_layer_norm`."""
-    if not _alike(x, branch, weight, bias):
+    if not alike(x, branch, weight, bias):
         return reference.add_layer_norm(x, branch, weight, bias, eps, p, seed)
     return _run_forward(x, branch, weight, bias, eps, p, seed)
 
@@ -158,13 +158,9 @@ def add_layer_norm_vjp(
     n: Array, r: Array, weight: Array | None, g: Array, p: float, seed: int
 ) -> tuple[Array, Array, Array, Array]:
     """See `reference.add_layer_norm_vjp`."""
-    if not _alike(n, weight, g):
+    if not alike(n, weight, g):
         return reference.add_layer_norm_vjp(n, r, weight, g, p, seed)
     return _run_backward(n, r, weight, g, p, seed)
-
-
-def _alike(x: Array, *others: Array | None) -> bool:
-    return x.dtype in _forwards and all(a is None or a.dtype == x.dtype for a in others)
 
 
 def _run_forward(
@@ -172,24 +168,23 @@ def _run_forward(
 ) -> tuple[Array, Array, Array]:
     shape, width = x.shape, x.shape[-1]
     y, n, r = np.empty(shape, x.dtype), np.empty(shape, x.dtype), np.empty((*shape[:-1], 1), x.dtype)
-    if x.size:
-        weight = np.ones(width, x.dtype) if weight is None else line(weight)
-        bias = np.zeros(width, x.dtype) if bias is None else line(bias)
-        x = line(x)
-        _forwards[x.dtype](
-            20 * r.size + (0.5 if p else 0.3) * x.size,
-            r.size,
-            x,
-            x if branch is None else line(branch),
-            weight,
-            bias,
-            eps,
-            branch is not None,
-            dropping(p, seed),
-            y.reshape(-1),
-            n.reshape(-1),
-            r.reshape(-1),
-        )
+    weight = np.ones(width, x.dtype) if weight is None else line(weight)
+    bias = np.zeros(width, x.dtype) if bias is None else line(bias)
+    x = line(x)
+    _forwards[x.dtype](
+        20 * r.size + (0.5 if p else 0.3) * x.size,
+        r.size,
+        x,
+        x if branch is None else line(branch),
+        weight,
+        bias,
+        eps,
+        branch is not None,
+        dropping(p, seed),
+        y.reshape(-1),
+        n.reshape(-1),
+        r.reshape(-1),
+    )
     return y, n, r
 
 
@@ -201,23 +196,33 @@ def _run_backward(
     dbranch = np.empty(shape, n.dtype) if p else dx
     parts = parts_of(r.size)
     sums = np.zeros((parts, 2, width), n.dtype)
-    if n.size:
-        weight = np.ones(width, n.dtype) if weight is None else line(weight)
-        _backwards[n.dtype](
-            20 * r.size + (0.5 if p else 0.3) * n.size,
-            parts,
-            line(n),
-            line(r),
-            weight,
-            line(g),
-            dropping(p, seed),
-            dx.reshape(-1),
-            dbranch.reshape(-1),
-            sums.reshape(-1),
-            parts,
-        )
-    dweight, dbias = sums.sum(0)
-    return dx, dbranch, dweight, dbias
+    weight = np.ones(width, n.dtype) if weight is None else line(weight)
+    _backwards[n.dtype](
+        20 * r.size + (0.5 if p else 0.3) * n.size,
+        parts,
+        line(n),
+        line(r),
+        weight,
+        line(g),
+        dropping(p, seed),
+        dx.reshape(-1),
+        dbranch.reshape(-1),
+        sums.reshape(-1),
+        parts,
+    )
+    both = sums.sum(0) if parts > 1 else sums[0]
+    return dx, dbranch, both[0], both[1]
+
+
+def alike(x: Array, *others: Array | None) -> bool:
+    """Whether there is something to do, in one dtype, for which there is a kernel."""
+    dtype = x.dtype
+    if x.size == 0 or dtype not in _forwards:
+        return False
+    for other in others:
+        if other is not None and other.dtype != dtype:
+            return False
+    return True
 
 
 def line(x: Array) -> Array:

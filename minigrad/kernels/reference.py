@@ -25,10 +25,22 @@ def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*arguments: Any) -> Any:
         with np.errstate(all="ignore"):
             y = function(*arguments)
-            several = isinstance(y, tuple)
-            return tuple([a if a is None else np.asarray(a, order="C") for a in y]) if several else np.asarray(y, order="C")
+        if isinstance(y, tuple):
+            return tuple([None if a is None else np.asarray(a, order="C") for a in y])
+        return np.asarray(y, order="C")
 
     return wrapper
+
+
+# ----------------------------------------------------------------------------------------------------------------- sum
+@_kernel
+def add(x: Array, y: Array, out: Array | None = None) -> Array:
+    """Add two arrays; the result goes into `out`, if given, which may be one of them.
+
+    >>> add(np.array([1.0, 2.0]), np.array([10.0, 20.0]))
+    array([11., 22.])
+    """
+    return np.add(x, y, out=out)
 
 
 # -------------------------------------------------------------------------------------------------------------- matmul
@@ -65,17 +77,17 @@ def softmax(x: Array, dim: int) -> Array:
 
 
 @_kernel
-def softmax_vjp(y: Array, g: Array, dim: int) -> Array:
-    """dL/dx of softmax, and of masked softmax.
+def softmax_vjp(y: Array, g: Array, dim: int, scale: float = 1.0) -> Array:
+    """dL/dx of y = softmax(scale x), and of masked softmax.
 
-        dy_i/dx_j = y_i (d_ij - y_j),   hence   dL/dx_i = y_i (g_i - sum_j g_j y_j)
+        dy_i/dx_j = scale y_i (d_ij - y_j),   hence   dL/dx_i = scale y_i (g_i - sum_j g_j y_j)
 
     The sum takes from g what would move all of x alike: that part changes no probability.
 
     >>> softmax_vjp(np.array([0.25, 0.75]), np.array([1.0, 1.0]), 0)
     array([0., 0.])
     """
-    return y * (g - (g * y).sum(dim, keepdims=True))
+    return y * (g - (g * y).sum(dim, keepdims=True)) * y.dtype.type(scale)
 
 
 @_kernel
@@ -104,10 +116,10 @@ def log_softmax_vjp(y: Array, g: Array, dim: int) -> Array:
 
 
 @_kernel
-def masked_softmax(x: Array, mask: Array, dim: int) -> Array:
-    """Softmax over the scores that the mask allows; the others get 0.
+def masked_softmax(x: Array, mask: Array, dim: int, scale: float = 1.0) -> Array:
+    """Softmax over the scaled scores that the mask allows; the others get 0.
 
-        y_i = mask_i e^(x_i - m) / sum_j mask_j e^(x_j - m),   m = max of the allowed x_j
+        y_i = mask_i e^(s x_i - m) / sum_j mask_j e^(s x_j - m),   m = max of the allowed s x_j
 
     The mask (boolean, True = allowed, broadcast to x) chooses, it is not added to the scores: what it shuts out is 0
     whatever its score, NaN and infinity included, and a row with nothing allowed is 0.
@@ -117,7 +129,8 @@ def masked_softmax(x: Array, mask: Array, dim: int) -> Array:
            [0. , 0. , 0. ]])
     """
     legal = np.broadcast_to(mask, x.shape)
-    return np.where(legal, softmax(np.where(legal, x, x.dtype.type(-np.inf)), dim), x.dtype.type(0))
+    scores = np.where(legal, x * x.dtype.type(scale), x.dtype.type(-np.inf))
+    return np.where(legal, softmax(scores, dim), x.dtype.type(0))
 
 
 def _max(x: Array, dim: int) -> Array:
@@ -430,7 +443,7 @@ def add_layer_norm_vjp(
     return dx, (dropout(dx, p, seed) if p else dx), dweight, dbias
 
 
-# --------------------------------------------------------------------------------------------- bias, activation, dropout
+# -------------------------------------------------------------------------------------------- bias, activation, dropout
 @_kernel
 def bias_activation(x: Array, bias: Array | None, activation: str, p: float, seed: int) -> Array:
     """y = dropout(a(x + bias)), a one of "none", "relu", "gelu" (x Phi(x)) and "gelu_tanh" (its estimate).

@@ -9,11 +9,15 @@ inside it, which takes longer than the body alone. Here both are one function th
 
 from __future__ import annotations
 
+import functools
+import sys
 from typing import Any
 
-from numba import njit, types
+import llvmlite.binding
+from numba import get_num_threads, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.ufunc.parallel import NUM_THREADS, threading_layer
 
 ir: Any = cgutils.ir  # pyright: ignore[reportPrivateImportUsage]  # llvmlite's, in the version that Numba uses
 
@@ -25,13 +29,23 @@ _part = ir.FunctionType(ir.VoidType(), [_bytes.as_pointer(), _words, _words, _by
 _parallel_for = ir.FunctionType(ir.VoidType(), [_part.as_pointer(), *_part.args, _word, _word, ir.IntType(32)])
 
 
+@functools.cache
+def pool() -> tuple[int, int]:
+    """Start Numba's threads; how many there can be, and the address of the function that calls a function on them."""
+    get_num_threads()  # starts them
+    most = sys.maxsize if threading_layer() == "omp" else NUM_THREADS  # OpenMP adds threads when more are asked for
+    return most, llvmlite.binding.address_of_symbol("numba_parallel_for")
+
+
 def kernel(serial: Any) -> Any:
     """The kernel kernel(*arguments, first, last, chunks, pool) made from serial(*arguments, first, last).
 
     `pool` is the address of Numba's parallel_for; it is not used if there is only one chunk.
     """
-    options = {"nogil": True, "no_cfunc_wrapper": True} | {
-        name: value for name, value in serial.targetoptions.items() if name in ("fastmath", "error_model", "boundscheck")
+    options: Any = {"nogil": True, "no_cfunc_wrapper": True} | {
+        name: value
+        for name, value in serial.targetoptions.items()
+        if name in ("fastmath", "error_model", "boundscheck")
     }
     body = njit(inline="always", **options)(serial.py_func)  # else it would be compiled alone, and then again
     *arguments, first, last = [f"a{i}" for i in range(serial.py_func.__code__.co_argcount)]

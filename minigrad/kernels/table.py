@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import from_dtype, njit, prange, types
+from numba import from_dtype, njit, types
 
 from . import reference, threads
-from .simd import fma, kept, lanes, load_some, spread, store_some, where
+from .simd import VECTOR, fma, kept, lanes, load_some, spread, store_some, where
 
 Array = np.ndarray
 
@@ -24,11 +24,12 @@ EVERYTHING = 0, 0, 0, 1.0  # keys, threshold and scale with which dropout keeps 
 
 
 @njit(**_OPTIONS)
-def _embed(ids, weight, positions, d, scale, key, second_key, threshold, factor, out, start, stop):
+def _embed(ids, weight, positions, d, scale, key, second_key, threshold, factor, out, first, last):
     width, zero = lanes(out), spread(out, 0)
     shift = spread(out, -0.0)  # x + -0.0 is x, and if x is -0.0
-    for r in range(start, stop):
-        source, position, row = ids[r] * d, r * d % max(1, positions.size), r * d
+    for r in range(first, last):
+        row, source = r * d, ids[r] * d
+        position = row % max(1, positions.size)  # after the last position, the next sentence begins
         for j in range(0, d, width):
             n = d - j
             if positions.size:
@@ -40,42 +41,28 @@ def _embed(ids, weight, positions, d, scale, key, second_key, threshold, factor,
 
 
 @njit(**_OPTIONS)
-def _add_up(ids, g, d, padding, scale, key, second_key, threshold, factor, out, start, stop):
+def _add_up(ids, g, d, padding, scale, key, second_key, threshold, factor, out, first, last):
     width = lanes(out)
-    start, stop = start * width, min(stop * width, d)  # columns
+    first, last = first * width, min(last * width, d)  # items are vectors of columns
     zero, factors = spread(out, 0), spread(out, scale)
     for row in range(0, out.size, d):
-        for j in range(row + start, row + stop, width):
-            store_some(out, j, row + stop - j, zero)
+        for j in range(row + first, row + last, width):
+            store_some(out, j, row + last - j, zero)
     for r in range(g.size // d):
         v = ids[r % ids.size]
         if v == padding:
             continue
-        for j in range(start, stop, width):
-            n, source, place = stop - j, r * d + j, v * d + j
+        for j in range(first, last, width):
+            n, source, place = last - j, r * d + j, v * d + j
             if threshold:
                 factors = where(kept(zero, source, key, second_key, threshold), spread(out, scale * factor), zero)
             store_some(out, place, n, fma(load_some(g, source, n), factors, load_some(out, place, n)))
 
 
-@njit(parallel=True, **_OPTIONS)
-def _embed_shared(ids, weight, positions, d, scale, key, second_key, threshold, factor, out, items, chunks):
-    for c in prange(chunks):
-        start, stop = items * c // chunks, items * (c + 1) // chunks
-        _embed(ids, weight, positions, d, scale, key, second_key, threshold, factor, out, start, stop)
-
-
-@njit(parallel=True, **_OPTIONS)
-def _add_up_shared(ids, g, d, padding, scale, key, second_key, threshold, factor, out, items, chunks):
-    for c in prange(chunks):
-        start, stop = items * c // chunks, items * (c + 1) // chunks
-        _add_up(ids, g, d, padding, scale, key, second_key, threshold, factor, out, start, stop)
-
-
 @njit(**_OPTIONS)
-def _count(ids, n, ignoring, ignored, report, start, stop):
+def _count(ids, n, ignoring, ignored, report, first, last):
     counted = wrong = 0
-    ids = ids[start:stop]
+    ids = ids[first:last]
     for j in range(ids.size):
         i = ids[j]
         counts = (i != ignored) | (not ignoring)
@@ -88,7 +75,7 @@ def _count(ids, n, ignoring, ignored, report, start, stop):
 _whole = types.intp
 _ids = types.Array(types.int64, 1, "C", readonly=True)
 _counting = threads.Kernel(
-    _count, None, (_ids, types.int64, types.boolean, types.int64, types.Array(types.int64, 1, "C"), _whole, _whole)
+    _count, (_ids, types.int64, types.boolean, types.int64, types.Array(types.int64, 1, "C"), _whole, _whole)
 )
 
 
@@ -97,8 +84,8 @@ def _kernels(dtype: Any) -> tuple[threads.Kernel, threads.Kernel]:
     read, write = types.Array(number, 1, "C", readonly=True), types.Array(number, 1, "C")
     rest = (number, types.uint32, types.uint32, types.uint32, number, write, _whole, _whole)
     return (
-        threads.Kernel(_embed, _embed_shared, (_ids, read, read, _whole, *rest)),
-        threads.Kernel(_add_up, _add_up_shared, (_ids, read, _whole, _whole, *rest)),
+        threads.Kernel(_embed, (_ids, read, read, _whole, *rest)),
+        threads.Kernel(_add_up, (_ids, read, _whole, _whole, *rest)),
     )
 
 
@@ -140,7 +127,7 @@ def embed_tokens_vjp(
         return np.zeros((rows, d), g.dtype)
     out = np.empty((rows, d), g.dtype)
     kernel = _of[g.dtype][1]
-    columns = -(-d * g.itemsize // 64)  # in blocks, of a vector or so
+    columns = -(-d * g.itemsize // VECTOR)  # in vectors
     padding = -1 if padding_idx is None else padding_idx
     arguments = _flat(ids, np.int64), _flat(g), d, padding, scale, *_dropout(p, seed), out.reshape(-1)
     kernel(0.3 * (g.size + out.size), columns, *arguments)

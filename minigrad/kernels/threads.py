@@ -7,26 +7,35 @@ way wherever it is computed, so results do not depend on the number of threads, 
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
 import warnings
+from time import perf_counter_ns
 from typing import Any
 
-# A thread of OpenMP that has nothing to do spins or sleeps. To wake it costs up to 60 us. If it spins, then on a busy
-# machine it takes the processor from the very thread that it waits for: with the default, 4 to 12 ms at a time. So let
-# it spin for about 0.1 ms, then sleep. OpenMP reads this when Numba loads it; what the user has set is kept.
+# A thread of OpenMP that has nothing to do spins or sleeps. To wake it costs up to 60 us, and a step of training shares
+# its work 250 times. If it spins, then on a busy machine it takes the processor from the very thread that it waits for.
+# So let it spin for about 0.2 ms, then sleep. OpenMP reads this when Numba loads it; what the user has set is kept.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # GNU's OpenMP, the usual one on Linux, puts this above the policy
 
 WORTH_SHARING = 30_000  # nanoseconds of work below which waking the other threads costs more than it brings
 
+# Where processors are short, sharing costs more than it brings. One sees it: the work takes far longer than it did at
+# best. Then kernels run alone for some time, PATIENCE times as long as has been lost.
+SLOW = 4  # times as long as at its best, and
+HICCUP = 100_000  # nanoseconds on top: so long a kernel may take before something counts as lost
+PATIENCE = 8
+
+_alone_until = 0  # on the clock of time.perf_counter_ns
 _pool = threading.Lock()  # one parallel region at a time: not every threading layer of Numba survives two
 _compiling = threading.RLock()
 _forked = False
 
 
-# ------------------------------------------------------------------------------------------------------ how many threads
+# ----------------------------------------------------------------------------------------------------- how many threads
 def _asked_for() -> int | None:
     """The number of threads that the environment asks for: Numba's variable, or else OpenMP's."""
     for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
@@ -44,8 +53,9 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_threads = _asked_for() or _processors()
-if _asked_for() and "numba" not in sys.modules:
+_asked = _asked_for()
+_threads = _asked or _processors()
+if _asked and "numba" not in sys.modules:
     os.environ["NUMBA_NUM_THREADS"] = str(_threads)  # of OpenMP's variable Numba does not know
 
 
@@ -87,26 +97,7 @@ if hasattr(os, "register_at_fork"):  # a child of a thread that compiles would w
     os.register_at_fork(before=_compiling.acquire, after_in_parent=_compiling.release, after_in_child=_in_child)
 
 
-# --------------------------------------------------------------------------------------------------------------- kernels
-class _Team:
-    """Numba's threads, which start at the first use."""
-
-    parallel_for = 0  # the address of the function that calls a function on all of them
-    most = sys.maxsize
-
-    def start(self) -> None:
-        import llvmlite.binding
-        import numba
-
-        numba.get_num_threads()  # starts them
-        if numba.threading_layer() != "omp":  # OpenMP adds threads when more are asked for
-            self.most = numba.config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue]
-        self.parallel_for = llvmlite.binding.address_of_symbol("numba_parallel_for")
-
-
-_team = _Team()
-
-
+# -------------------------------------------------------------------------------------------------------------- kernels
 class Kernel:
     """A Numba function over a range of items, compiled for one signature when it is first called.
 
@@ -120,19 +111,31 @@ class Kernel:
         self.signature = signature[-1]  # of `serial`: the arguments and two whole numbers
         self.dispatcher = share.kernel(serial)
         self.dispatcher._cache = cache.Cache(serial)
+        self.pool = share.pool
         self.run = self._first
+        self.best: dict[int, float] = {}  # what part of 2^size nanoseconds alone it takes shared, at the least
 
     def __call__(self, nanoseconds: float, items: int, *arguments: Any) -> None:
         """Run the kernel over `items` items, which would take one thread about `nanoseconds`."""
-        if nanoseconds < WORTH_SHARING or _threads == 1 or not _pool.acquire(blocking=False):
+        if nanoseconds < WORTH_SHARING or _threads == 1 or perf_counter_ns() < _alone_until or not _pool.acquire(False):
             self.run(*arguments, 0, items, 1, 0)  # also while another Python thread keeps all the others busy
             return
         try:
-            if not _team.parallel_for:
-                _team.start()
-            self.run(*arguments, 0, items, min(_threads, _team.most), _team.parallel_for)
+            most, address = self.pool()
+            start = perf_counter_ns()
+            self.run(*arguments, 0, items, min(_threads, most), address)
+            self._judge(nanoseconds, start, perf_counter_ns())
         finally:
             _pool.release()
+
+    def _judge(self, nanoseconds: float, start: int, end: int) -> None:
+        """Give up sharing for a while if this time it has lost time."""
+        global _alone_until
+        took, size = end - start, int(nanoseconds).bit_length()
+        best = self.best[size] = min(self.best.get(size, math.inf), took / max(nanoseconds, 1))
+        lost = took - SLOW * best * nanoseconds - HICCUP
+        if lost > 0:
+            _alone_until = end + PATIENCE * int(lost)
 
     def _first(self, *arguments: Any) -> None:
         """Stands in for the compiled function at the first call."""

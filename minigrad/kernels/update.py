@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import from_dtype, njit, prange, types
+from numba import from_dtype, njit, types
 
 from . import reference, threads
 from .simd import fma, lanes, load_some, spread, sqrt, store_some
@@ -23,56 +23,36 @@ BLOCK = 4096  # elements that one thread squares and adds up, however many threa
 
 
 @njit(**_OPTIONS)
-def _adam(p, g, m, v, rate, keep1, new1, keep2, new2, unbias, eps, shrink, decay, start, stop):
+def _adam(p, g, m, v, rate, keep1, new1, keep2, new2, unbias, eps, shrink, decay, first, last):
     width = lanes(p)
-    old1, old2, fresh1, fresh2 = spread(p, keep1), spread(p, keep2), spread(p, new1), spread(p, new2)
-    scale, least = spread(p, unbias), spread(p, eps)
-    for i in range(start, stop, width):
-        n = stop - i
+    old1, old2, scale, least = spread(p, keep1), spread(p, keep2), spread(p, unbias), spread(p, eps)
+    for i in range(first, last, width):
+        n = last - i
         theta, gradient = load_some(p, i, n), load_some(g, i, n)
         if decay != 0:
             gradient = fma(theta, spread(p, decay), gradient)
-        first = fma(load_some(m, i, n), old1, gradient * fresh1)
-        second = fma(load_some(v, i, n), old2, gradient * gradient * fresh2)
-        store_some(m, i, n, first)
-        store_some(v, i, n, second)
-        step = first / fma(sqrt(second), scale, least)
+        mean = fma(load_some(m, i, n), old1, gradient * new1)
+        square = fma(load_some(v, i, n), old2, gradient * gradient * new2)
+        store_some(m, i, n, mean)
+        store_some(v, i, n, square)
+        step = mean / fma(sqrt(square), scale, least)
         store_some(p, i, n, theta * shrink - step * rate)
 
 
 @njit(**_SUMMING)
-def _squares(x, sums, start, stop):
-    for block in range(start, stop):
+def _squares(x, sums, first, last):
+    for block in range(first, last):
         part, total = x[block * BLOCK : (block + 1) * BLOCK], 0.0
         for i in range(part.size):
-            number = float(part[i])
+            number = np.float64(part[i])
             total += number * number
         sums[block] = total
 
 
 @njit(**_OPTIONS)
-def _rescale(x, factor, start, stop):
-    for i in range(start, stop, lanes(x)):
-        store_some(x, i, stop - i, load_some(x, i, stop - i) * factor)
-
-
-@njit(parallel=True, **_OPTIONS)
-def _adam_shared(p, g, m, v, rate, keep1, new1, keep2, new2, unbias, eps, shrink, decay, items, chunks):
-    for c in prange(chunks):
-        start, stop = items * c // chunks, items * (c + 1) // chunks
-        _adam(p, g, m, v, rate, keep1, new1, keep2, new2, unbias, eps, shrink, decay, start, stop)
-
-
-@njit(parallel=True, **_OPTIONS)
-def _squares_shared(x, sums, items, chunks):
-    for c in prange(chunks):
-        _squares(x, sums, items * c // chunks, items * (c + 1) // chunks)
-
-
-@njit(parallel=True, **_OPTIONS)
-def _rescale_shared(x, factor, items, chunks):
-    for c in prange(chunks):
-        _rescale(x, factor, items * c // chunks, items * (c + 1) // chunks)
+def _rescale(x, factor, first, last):
+    for i in range(first, last, lanes(x)):
+        store_some(x, i, last - i, load_some(x, i, last - i) * factor)
 
 
 # -------------------------------------------------------------------------------------------------------- from Python
@@ -81,9 +61,9 @@ def _kernels(dtype: Any) -> tuple[threads.Kernel, threads.Kernel, threads.Kernel
     read, write = types.Array(number, 1, "C", readonly=True), types.Array(number, 1, "C")
     sums = types.Array(types.float64, 1, "C")
     return (
-        threads.Kernel(_adam, _adam_shared, (write, read, write, write, *[number] * 9, *bounds)),
-        threads.Kernel(_squares, _squares_shared, (read, sums, *bounds)),
-        threads.Kernel(_rescale, _rescale_shared, (write, number, *bounds)),
+        threads.Kernel(_adam, (write, read, write, write, *[number] * 9, *bounds)),
+        threads.Kernel(_squares, (read, sums, *bounds)),
+        threads.Kernel(_rescale, (write, number, *bounds)),
     )
 
 

@@ -12,7 +12,7 @@ from ..checks import axis, require
 from ..core import Array, DTypeError
 from ..dtypes import floating
 from ..op import op
-from .arithmetic import div, exp, masked_fill, sub, where
+from .arithmetic import div, exp, masked_fill, mul, sub, where
 from .reduce import all as all_
 from .reduce import amax, logsumexp, sum
 
@@ -48,8 +48,9 @@ def log_softmax(x: Array, *, dim: int = -1) -> Any:
     return y, lambda g: kernels.log_softmax_vjp(y, g, dim)
 
 
-def masked_softmax_definition(x: Any, mask: Any, *, dim: int = -1) -> Any:
+def masked_softmax_definition(x: Any, mask: Any, *, dim: int = -1, scale: float = 1.0) -> Any:
     """softmax over the legal scores: the others become -inf; a row without a legal score is set to 0"""
+    x = x if scale == 1 else mul(x, scale)
     shut = np.broadcast_to(~unwrap(mask), np.broadcast_shapes(x.shape, mask.shape))
     empty = all_(shut, dim=dim, keepdim=True)
     legal = masked_fill(where(~shut, x, 0.0), shut & ~empty, value=-np.inf)
@@ -57,8 +58,8 @@ def masked_softmax_definition(x: Any, mask: Any, *, dim: int = -1) -> Any:
 
 
 @op(definition=masked_softmax_definition)
-def masked_softmax(x: Array, mask: Array, *, dim: int = -1) -> Any:
-    """y_i = m_i e^(x_i) / sum_j m_j e^(x_j), m boolean, True = may attend.   dL/dx_i = y_i (g_i - sum_j g_j y_j)
+def masked_softmax(x: Array, mask: Array, *, dim: int = -1, scale: float = 1.0) -> Any:
+    """y_i = m_i e^(s x_i) / sum_j m_j e^(s x_j), m boolean, True = may attend.   dL/dx_i = s y_i (g_i - sum_j g_j y_j)
 
     The mask chooses, it is not a number added to the scores: what is masked is exactly 0 and so is its gradient,
     whatever its score. A row with nothing legal is 0 with gradient 0. Shapes: x (..., S), mask broadcasts to x.
@@ -75,5 +76,5 @@ def masked_softmax(x: Array, mask: Array, *, dim: int = -1) -> Any:
         x,
         mask,
     )
-    y = kernels.masked_softmax(x, mask, dim)
-    return y, (lambda g: kernels.softmax_vjp(y, g, dim), None)
+    y = kernels.masked_softmax(x, mask, dim, scale)
+    return y, (lambda g: kernels.softmax_vjp(y, g, dim, scale), None)
