@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import kernels
+from .leaves import accumulate, settle
 from .writes import GradError, clock, writes
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
             for observer in state.observers:
                 observer.edge(node, position, parent, d)
             if parent not in gradients:
-                if parent.op is None and (place := _settle(parent, d)) is not None:
+                if parent.holder is not None and (place := settle(parent.holder(), d)) is not None:
                     d = place
                     ours.add(parent)
                 gradients[parent] = d
@@ -199,34 +200,6 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     repeated = tuple(i + new for i, (n, m) in enumerate(zip(g.shape[new:], shape, strict=True)) if n != m)
     g = g.sum(axis=(*range(new), *repeated), keepdims=True)
     return g.reshape(shape)
-
-
-_accumulating = threading.Lock()
-
-
-def _settle(node: Node, g: Array) -> Array | None:
-    """Move the gradient of a leaf to the place that it has for it, and free the memory of `g`; None if it has none."""
-    value = node.holder and node.holder()
-    if value is None or value.grad is not None:
-        return None
-    with _accumulating:
-        if not writes.has_room(value):
-            return None
-        place = value.home
-    np.copyto(place, g)
-    return place
-
-
-def accumulate(value: Value | None, g: Array) -> None:
-    """`value.grad += g`; the first arrival is copied, so that no two `.grad`s share memory."""
-    if value is None:
-        return
-    with _accumulating:
-        if value.grad is None:
-            settled = g is getattr(value, "home", None)
-            value.grad = value._result(g if settled else np.array(g, order="C"), None)
-        else:
-            value.grad.data = np.asarray(value.grad.data + g)  # not in place: a graph may have saved the old one
 
 
 # ------------------------------------------------------------------------------------------------- modes and listeners

@@ -40,9 +40,17 @@ class TokenEmbedding(nn.Embedding):
         with mg.no_grad():
             self.weight *= self.embedding_dim**-0.5
 
-    def forward(self, input: Any) -> mg.Tensor:
-        """From tokens (B, T) to vectors (B, T, D)."""
-        return self.tap("embed", super().forward(input) * self.scale)
+    def forward(self, input: Any, added: mg.Tensor | None = None, dropout: float = 0.0) -> mg.Tensor:
+        """From tokens (B, T) to vectors (B, T, D).
+
+        While nobody looks, vectors (T, D) to be `added` and dropout of the sum can be had in the same go.
+        """
+        if not nn.may_fuse():
+            return self.tap("embed", super().forward(input) * self.scale)
+        seed = mg.random.next_seed() if dropout > 0 else None
+        return mg.ops.embed_tokens(
+            input, self.weight, added, scale=self.scale, padding_idx=self.padding_idx, p=dropout, seed=seed
+        )
 
 
 class Stack(nn.Module):
@@ -62,11 +70,8 @@ class Stack(nn.Module):
         """
         pos = np.arange(offset, offset + ids.shape[1])
         if isinstance(self.positions, Added) and nn.may_fuse():
-            p = self.dropout.p if self.training else 0.0
-            seed = mg.random.next_seed() if p > 0 else None
             added = self.positions.encoding(pos).type_as(table.weight)  # (T, D)
-            padding = table.padding_idx
-            return mg.ops.embed_tokens(ids, table.weight, added, scale=table.scale, padding_idx=padding, p=p, seed=seed)
+            return table(ids, added, self.dropout.p if self.training else 0.0)
         return self.dropout(self.positions.embed(table(ids), pos))
 
 

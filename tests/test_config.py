@@ -26,6 +26,7 @@ WRONG = [
     ("max_len", 0, "max_len is 0; it must be an integer of at least 1."),
     ("dropout", 1.0, "dropout is 1.0; it must be at least 0 and below 1."),
     ("dropout", float("nan"), "dropout is nan; it must be at least 0 and below 1."),
+    ("activation_dropout", -0.1, "activation_dropout is -0.1; it must be at least 0 and below 1."),
     ("layer_norm_eps", 0, "layer_norm_eps is 0; it must be positive."),
     ("norm_first", 1, "norm_first is 1; it must be True or False."),
     ("bias", None, "bias is None; it must be True or False."),
@@ -118,6 +119,7 @@ PARAMETERS = {
 OUTPUTS = {
     "nhead": ({}, 4),
     "dropout": ({}, 0.5),
+    "activation_dropout": ({}, 0.5),
     "activation": ({}, "gelu"),
     "norm_first": ({"final_norm": True}, True),
     "layer_norm_eps": ({}, 0.1),

@@ -1,13 +1,14 @@
 """The layers: the two orders of norm and addition, the residual tag, the feed-forward network, dropout's places."""
 
 from collections import Counter
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.core import observe
+from minigrad.core import definitions, observe
 from minitransformer import AddNorm, FeedForward, PreNorm
 from minitransformer.attention import MultiHeadAttention
 from minitransformer.layers import DecoderLayer, EncoderLayer, make_add_norm
@@ -93,6 +94,10 @@ def test_every_residual_connection_is_tagged_and_nothing_else(norm_first, rng):
     encoder = [f"encoder.layers.{n}.add_norm{i}" for n in range(3) for i in (1, 2)]
     decoder = [f"decoder.layers.{n}.add_norm{i}" for n in range(2) for i in (1, 2, 3)]
     assert [paths[node.module] for node in tagged(recorder)] == encoder + decoder
+    assert {node.op.name for node in tagged(recorder)} == {"add" if norm_first else "add_layer_norm"}
+    with definitions():
+        recorder, _ = run(model, rng)
+    assert [paths[node.module] for node in tagged(recorder)] == encoder + decoder
     assert {node.op.name for node in tagged(recorder)} == {"add"}
 
 
@@ -107,7 +112,7 @@ def test_the_tag_tells_identity_from_branch(norm_first, rng):
     recorder, parents = run(small_model(norm_first=norm_first), rng)
     total = dict(recorder.gradients)
     for node in tagged(recorder):
-        identity, branch = parents[node]
+        identity, branch, *_ = parents[node]
         assert identity.serial < branch.serial
         arrivals = [(sender, position, g) for sender, position, parent, g in recorder.edges if parent is identity]
         along = [g for sender, position, g in arrivals if (sender, position) == (node, 0)]
@@ -189,3 +194,38 @@ def test_dropout_is_at_the_three_places_of_the_paper_and_nowhere_else(rng):
     with nn.capture(model.eval(), "*.pattern"), observe(Recorder()) as recorder:
         model(src, tgt)
     assert "dropout" not in {node.op.name for node, *_ in recorder.nodes}
+
+
+# ------------------------------------------------------------------------------------------------------- fused or not
+VARIANTS = [{}, {"activation": "gelu"}, {"bias": False}, {"positions": "learned"}, {"norm_first": True}]
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_fused_and_step_by_step_are_the_same_model(changes, rng):
+    """Nobody looking, somebody looking, everything by its definition: the same loss and gradients, to rounding."""
+    model = small_model(dropout=0.3, activation_dropout=0.2, **changes).train()
+    src, tgt = sentences(rng, [5, 4]), sentences(rng, [4, 3], bos=True)
+    g = rng.standard_normal((2, 4, model.config.target_vocab_size))
+
+    def gradients(looking):
+        mg.manual_seed(5)
+        model.zero_grad()
+        with looking:
+            model(src, tgt).backward(g)
+        return {name: p.grad.data.copy() for name, p in model.named_parameters()}
+
+    fused = gradients(nullcontext())
+    for looking in (nn.capture(model), definitions()):
+        for name, d in gradients(looking).items():
+            np.testing.assert_allclose(fused[name], d, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_while_nobody_looks_a_layer_is_a_few_ops(rng):
+    model = small_model(dropout=0.1, num_encoder_layers=1)
+    with observe(Recorder()) as recorder:
+        model.encode(sentences(rng, [5, 4]))
+    names = [node.op.name for node, *_ in recorder.nodes]
+    assert names[0] == "embed_tokens"
+    assert Counter(names)["add_layer_norm"] == 2
+    assert Counter(names)["bias_activation"] == 1
+    assert not {"dropout", "relu", "layer_norm", "softmax", "add"} & set(names)

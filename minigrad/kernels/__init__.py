@@ -34,6 +34,21 @@ def matmul(a: Array, b: Array) -> Array:
     return _functions.matmul(a, b)
 
 
+def matmul_add(c: Array, a: Array, b: Array) -> None:
+    """c <- c + a b, in place; a (M, K), b (K, N), c (M, N)."""
+    _functions.matmul_add(c, a, b)
+
+
+def linear(x: Array, weight: Array, bias: Array | None) -> Array:
+    """y = x W^T + b; x (R, I), weight (O, I), bias (O) or None."""
+    return _functions.linear(x, weight, bias)
+
+
+def column_sums(x: Array) -> Array:
+    """s_j = sum_i x_ij; x (R, N)."""
+    return _functions.column_sums(x)
+
+
 def softmax(x: Array, dim: int) -> Array:
     """y_i = e^(x_i) / sum_j e^(x_j)"""
     return _functions.softmax(x, dim)
@@ -182,6 +197,9 @@ class _AtFirstCall:
         loaded = SimpleNamespace(
             add=elementwise.add,
             matmul=gemm.matmul,
+            matmul_add=gemm.matmul_add,
+            linear=gemm.linear,
+            column_sums=gemm.column_sums,
             softmax=rows.softmax,
             softmax_vjp=rows.softmax_vjp,
             log_softmax=rows.log_softmax,

@@ -1,11 +1,12 @@
 """Layer normalisation, also of a sum: y = LN(x + dropout(branch)), the residual connection of a Transformer.
 
-A row passes by three times: the sum for its mean, the sum of squares for its variance (about the mean, so that nothing
-cancels), and the result. Only the first time comes from far; then the row is in the nearest cache.
+A row is passed three times: the sum for its mean; the sum of squares for its variance, about the mean, so that nothing
+cancels; and the result. Some rows take each pass together, as many as the nearest cache holds: while one of them waits
+for its sum, the next ones are under way.
 
-The way back needs sums within a row (two, before dL/dx) and over the rows (dL/dw and dL/db). The rows are cut into
-parts, as many as their number says and not the number of threads; a part is done by one thread, in blocks that fit into
-the nearest cache. Within a block it goes by columns, and the sums over rows stay in registers.
+The way back needs sums within a row (two, before dL/dx) and over the rows (dL/dw and dL/db). For these the rows are cut
+into parts, whose number depends on theirs and not on that of the threads. A part is added up by one thread, row after
+row, into a line that stays in the nearest cache; then the parts are added in order.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def _forward(x, branch, weight, bias, eps, adding, dropout, y, n, r, first, last
                     v = v + u
                 put(n, start + j, width - j, v)
                 s = s + v
-            r[i] = total(s) / count
+            r[i] = total(s) / count  # the mean, for the moment
         for i in rows:
             start, mean = i * width, r[i]
             s = spread(x, 0.0)
@@ -216,13 +217,7 @@ def _run_backward(
 
 def alike(x: Array, *others: Array | None) -> bool:
     """Whether there is something to do, in one dtype, for which there is a kernel."""
-    dtype = x.dtype
-    if x.size == 0 or dtype not in _forwards:
-        return False
-    for other in others:
-        if other is not None and other.dtype != dtype:
-            return False
-    return True
+    return x.size > 0 and x.dtype in _forwards and {a.dtype for a in others if a is not None} <= {x.dtype}
 
 
 def line(x: Array) -> Array:

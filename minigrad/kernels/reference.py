@@ -59,6 +59,49 @@ def matmul(a: Array, b: Array) -> Array:
     return np.matmul(a, b)
 
 
+def matmul_add(c: Array, a: Array, b: Array) -> None:
+    """c <- c + a b, in place: a gradient that is added to what has come before.
+
+    Shapes: a (M, K), b (K, N), c (M, N). Raises ValueError if the sizes do not fit.
+
+    >>> c = np.array([[100.0]])
+    >>> matmul_add(c, np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]))
+    >>> c
+    array([[111.]])
+    """
+    with np.errstate(all="ignore"):
+        c += np.matmul(a, b)
+
+
+@_kernel
+def linear(x: Array, weight: Array, bias: Array | None) -> Array:
+    """An affine map of every row.
+
+        y = x W^T + b
+
+    Shapes: x (R, I), W (O, I), b (O) or None, y (R, O). Raises ValueError if the sizes do not fit.
+
+    >>> linear(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]), np.array([0.5]))
+    array([[11.5]])
+    """
+    y = np.matmul(x, weight.T)
+    return y if bias is None else y + bias
+
+
+@_kernel
+def column_sums(x: Array) -> Array:
+    """s_j = sum_i x_ij, in groups of rows: the rounding errors of a long sum do not pile up.
+
+    Shapes: x (R, N), s (N).
+
+    >>> column_sums(np.array([[1.0, 2.0], [3.0, 4.0]]))
+    array([4., 6.])
+    """
+    while len(x) > 64:
+        x = np.stack([x[i : i + 64].sum(0) for i in range(0, len(x), 64)])
+    return x.sum(0)
+
+
 # ------------------------------------------------------------------------------------------------------------- softmax
 @_kernel
 def softmax(x: Array, dim: int) -> Array:
@@ -479,4 +522,6 @@ def _activated(x: Array, activation: str) -> tuple[Array, Array]:
         z = x * (math.sqrt(8 / math.pi) * (1 + 0.044715 * x * x))
         s = 1 / (1 + np.exp(-z))  # 1/2 (1 + tanh(z / 2))
         return x * s, s + x * s * (1 - s) * (math.sqrt(8 / math.pi) * (1 + 3 * 0.044715 * x * x))
-    return (np.maximum(x, 0), (x > 0).astype(x.dtype)) if activation == "relu" else (x, np.ones_like(x))
+    if activation == "relu":
+        return np.maximum(x, 0), (x > 0).astype(x.dtype)
+    return x.copy(), np.ones_like(x)

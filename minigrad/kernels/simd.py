@@ -24,8 +24,10 @@ from numba.core import cgutils
 from numba.core.codegen import get_host_cpu_features
 from numba.core.typeconv.castgraph import Conversion
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, lower_cast, models, overload, register_model
+from numba.extending import intrinsic as _intrinsic
+from numba.extending import lower_builtin, lower_cast, models, overload, register_model
 
+intrinsic: Any = _intrinsic  # pyright does not know that the first argument is Numba's to give
 ir: Any = cgutils.ir  # pyright: ignore[reportPrivateImportUsage]  # llvmlite's, in the version that Numba uses
 
 _features = os.environ.get("NUMBA_CPU_FEATURES") or get_host_cpu_features()

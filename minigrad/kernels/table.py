@@ -1,7 +1,5 @@
 """Rows of a table: chosen by index on the way forward, added up by index on the way back.
 
-(Not named embedding.py: loading a module makes it an attribute of its package.)
-
 On the way back two places of a sentence may add to one row, so threads must not share the places. They share the
 columns: each walks over all places and adds its own columns, in the order of the places. A sum is the same, bit for
 bit, however many threads there are, nothing has to be sorted, and no two of them write to one place.
@@ -112,7 +110,7 @@ def embed_tokens(
         added = out[:0] if positions is None else positions
         kernel = _of[weight.dtype][0]
         arrays = _flat(ids, np.int64), _flat(weight), _flat(added)
-        kernel(0.3 * out.size, ids.size, *arrays, d, scale, *_dropout(p, seed), out.reshape(-1))
+        kernel((0.4 if p else 0.15) * out.size, ids.size, *arrays, d, scale, *_dropout(p, seed), out.reshape(-1))
     return out
 
 
@@ -130,7 +128,7 @@ def embed_tokens_vjp(
     columns = -(-d * g.itemsize // VECTOR)  # in vectors
     padding = -1 if padding_idx is None else padding_idx
     arguments = _flat(ids, np.int64), _flat(g), d, padding, scale, *_dropout(p, seed), out.reshape(-1)
-    kernel(0.3 * (g.size + out.size), columns, *arguments)
+    kernel((0.4 if p else 0.15) * g.size + 0.05 * out.size, columns, *arguments)
     return out
 
 

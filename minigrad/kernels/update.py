@@ -91,7 +91,7 @@ def adam(
     shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
     rate, unbias = lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)
     settings = rate, beta1, 1 - beta1, beta2, 1 - beta2, unbias, eps, shrink, decay
-    _of[p.dtype][0](0.6 * p.size, p.size, *[x.reshape(-1) for x in arrays], *settings)
+    _of[p.dtype][0](0.3 * p.size, p.size, *[x.reshape(-1) for x in arrays], *settings)
 
 
 def sum_of_squares(x: Array) -> float:
