@@ -42,7 +42,7 @@ class AddNorm(nn.Module):
     >>> from minitransformer import TransformerConfig
     >>> add_norm = AddNorm(TransformerConfig(src_vocab_size=10, d_model=4, nhead=1, dropout=0.0))
     >>> add_norm(mg.tensor([[[0.0, 0.0, 1.0, 1.0]]]), lambda x: -x)
-    tensor([[[0., 0., 0., 0.]]], op=layer_norm)
+    tensor([[[0., 0., 0., 0.]]], op=add_layer_norm)
     """
 
     def __init__(self, config: TransformerConfig) -> None:

@@ -1,5 +1,6 @@
 """What the benchmarks compute from their measurements, and that each can be started; nothing is timed here."""
 
+import doctest
 import json
 import subprocess
 import sys
@@ -28,6 +29,11 @@ def run(*command: str, status: int = 0) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------- figures
+def test_the_examples_in_the_harness_are_right():
+    failed, tried = doctest.testmod(harness)
+    assert failed == 0 < tried
+
+
 @given(st.lists(seconds, min_size=3), st.lists(seconds))
 def test_a_timing_is_the_median_of_the_clean_blocks(clean, disturbed):
     blocks = [(t, 0.0) for t in clean] + [(1e3 * t, 0.5) for t in disturbed]
@@ -98,6 +104,12 @@ def test_a_contender_computes_in_its_own_process_and_says_what_fails():
         job.forget()
         with pytest.raises(harness.Failed, match="KeyError"):
             job.measure()
+
+
+def test_a_contender_that_cannot_start_is_no_riddle(capfd):
+    with harness.Contender("nobody", threads=1) as contender, pytest.raises(harness.Failed, match="nobody ended with"):
+        contender.prepare()
+    assert "No module named 'tests.benchmarks.nobody'" in capfd.readouterr().err
 
 
 def test_threads_are_pinned_before_anything_is_imported():

@@ -180,6 +180,22 @@ def test_neighbours_are_uncorrelated(p, seed):
         assert abs(correlation) < 4.5 / np.sqrt(N - lag), lag
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_patterns_of_neighbours_are_as_frequent_as_they_should_be(p, seed):
+    """Chi-square of the 64 patterns that six neighbours can form."""
+    kept = keep((N // 6, 6), p, seed)
+    observed = np.bincount(kept @ (1 << np.arange(6)), minlength=64)
+    ones = np.array([pattern.bit_count() for pattern in range(64)])
+    expected = len(kept) * (1 - p) ** ones * p ** (6 - ones)
+    common = expected > 5  # the rare ones are one class together
+    classes = [(*observed[common], observed[~common].sum()), (*expected[common], expected[~common].sum())]
+    observed, expected = (np.array(x) for x in classes)
+    chi_square = ((observed - expected) ** 2 / np.maximum(expected, 5)).sum()
+    degrees = common.sum() - 1
+    assert abs(chi_square - degrees) < 5 * np.sqrt(2 * degrees)
+
+
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_seeds_are_uncorrelated(p):
     for a, b in combinations([standardised(p, seed) for seed in SEEDS], 2):

@@ -4,8 +4,8 @@ Each exists twice, in NumPy (`reference`, the page to read) and in Numba (the ot
 to rounding. Numba's are used unless `use("numpy")` or the environment variable MINIGRAD_KERNELS=numpy says otherwise.
 They are compiled when they are first called, and the compiled code is kept on disk for the next process.
 
-Inputs are never written, but for `adam` and `rescale`, which work in place. Results are newly allocated, C-contiguous,
-in the dtype of the input, and do not depend on the number of threads.
+Inputs are never written, but for `adam`, `rescale` and `matmul_add`, which work in place. Results are newly allocated,
+C-contiguous, in the dtype of the input, and do not depend on the number of threads.
 """
 
 from __future__ import annotations

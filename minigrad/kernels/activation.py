@@ -23,7 +23,7 @@ from .simd import Lanes, _elementwise, absolute, exp, fma, ir, lanes, maximum, m
 
 Array = np.ndarray
 
-_OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy"}
+_OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
 LINE = 4096  # elements of what counts as a row where there is no bias
 NONE, RELU, GELU, GELU_TANH = range(4)
 KINDS = {"none": NONE, "relu": RELU, "gelu": GELU, "gelu_tanh": GELU_TANH}

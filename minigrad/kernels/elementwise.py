@@ -13,7 +13,7 @@ from .simd import kept, lanes, load_some, spread, store_some, where
 
 Array = np.ndarray
 
-_OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy"}
+_OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
 
 
 @njit(**_OPTIONS)

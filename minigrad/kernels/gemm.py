@@ -6,7 +6,8 @@ it; so everything here is about using a number as often as possible once it has 
 - A *tile* of C stays in the registers while k runs: 6 rows by 4 vectors, where there are 32 registers. See `tile`.
 - A *panel* of B, as wide as the tile, is copied into one piece of memory and used for all the tiles below each other.
 - A *block* of rows of A, so high that it stays in the cache, is used for one panel after another.
-- Both end after DEPTH steps of k, for the same reason; then the next steps of k add to what is in C.
+- Both end after DEPTH steps of k, for the same reason; then the next steps of k add to what is in C. The first begin
+  at 0, at C itself (`matmul_add`), or at a bias (`linear`), which costs nothing there.
 
         for each block of rows:                         items: blocks of rows, cut into pieces of columns
             for each DEPTH steps of k:
@@ -15,9 +16,9 @@ it; so everything here is about using a number as often as possible once it has 
                     copy the panel, unless it is hardly used
                     for each tile:  C += A B
 
-Without copies every access would go to another page of memory, and often to the same few places in the cache. Else A
-is read where it lies, whatever its strides, and where the batch broadcasts, a matrix is read again: a transpose, the
-split into heads, and broadcasting cost nothing.
+Scattered rows are copied because every step would go to another page of memory, and often to the same few places in
+the cache. Else A is read where it lies, whatever its strides, and where the batch broadcasts, a matrix is read again:
+a transpose, the split into heads, and broadcasting cost next to nothing.
 
 A gradient of weights, dW = g^T x, is small but its sum over k is long. There k is cut into parts, which the threads
 share, and the sums of the parts are added up at the end. Where k is cut depends on the sizes alone, and so the result
@@ -42,19 +43,21 @@ Array = np.ndarray
 
 ir: Any = cgutils.ir  # pyright: ignore[reportPrivateImportUsage]  # llvmlite's, in the version that Numba uses
 
+ACROSS = WIDE * VECTOR  # bytes in a row of a panel
 ROWS = 240  # at most, in a block
 DEPTH = 512  # steps of k at most, in a block and in a panel
-LOW = 48  # rows that are worth a block of their own, when there are fewer than
-ITEMS = 16  # items for the threads to share
+ITEMS = 16  # for the threads to share; if there are fewer, blocks are made lower,
+LOW = 48  # but not lower than this
 FEW = 64  # rows for which a panel is not worth its copy
-PANELS = 4  # from so many panels on, a block of A is worth its copy
+MANY = 256  # columns from which on a block of A that is scattered over memory is worth its copy
+START = 80  # nanoseconds to begin a matrix
 PARTS = 4  # of a long sum
 LONG = 512  # steps of k that are worth parts
 SMALL = 1 << 16  # elements of a result so small that its partial sums cost little
-LINES = 32  # rows that `column_sums` adds up before it adds the sums
+LINES = 64  # rows that `column_sums` adds up before it adds the sums
 SPAN = 1024  # columns in an item of `column_sums`
 
-_OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+_OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
 # --------------------------------------------------------------------------------------------------------------- copies
@@ -120,26 +123,59 @@ def _gather(x, panel, width):
 
 
 # ------------------------------------------------------------------------------------------------------------- product
+@njit(inline="always", **_OPTIONS)
+def _rectangle(a, b, c, start, k, end, scattered, block, padded, few, panel, in_panel):
+    """c = start + the steps k..end-1 of a @ b, for a block of rows and some panels; returns what is in `panel`.
+
+    `start` is (address, stride), and the address 0 stands for no start.
+    """
+    zero, size = c.dtype.type(0), c.itemsize
+    rows, columns = c.shape
+    again = False
+    while k < end or not again:  # also once for a sum over nothing
+        depth = min(DEPTH, end - k)
+        x = a[:, k : k + depth]
+        if scattered:
+            _gather(x, block, padded)
+            place_of_a = block.ctypes.data, padded * size, size
+        else:
+            place_of_a = x.ctypes.data, x.strides[0], x.strides[1]
+        j = 0
+        while j < columns:
+            width = strip_width(columns - j, size)
+            y = b[k : k + depth, j : j + width]
+            place_of_b = y.ctypes.data, y.strides[0]
+            if not few:
+                if in_panel != (y.ctypes.data, depth, width):
+                    in_panel = y.ctypes.data, depth, width
+                    _gather(y, panel, width)
+                place_of_b = panel.ctypes.data, width * size
+            place_of_c = c[:, j:].ctypes.data, c.strides[0]
+            begin = place_of_c if again else (start[0] + j * size, start[1]) if start[0] != 0 else start
+            strip(zero, place_of_a, place_of_b, place_of_c, begin, (rows, depth, width), size)
+            j += width
+        k, again = k + depth, True
+    return in_panel
+
+
 @njit(**_OPTIONS)
 def _product(a, b, start, started, out, blocks, parts, first, last):
-    """Items first..last-1 of out = a @ b, or start + a @ b if `started`; `start` may have one row for all.
+    """Items first..last-1 of out = a @ b, or start + a @ b if `started`; `start` may be one row for all, with stride 0.
 
     Every matrix of the batch is cut into `blocks` blocks of rows, and they into items as wide as a panel. If k is cut
     into `parts`, entry p of the batch is the sum over part p.
     """
-    zero, size = out.dtype.type(0), out.itemsize
-    rows, columns, depths = out.shape[2], out.shape[3], a.shape[3] // parts + 1
-    wide = WIDE * VECTOR // size
+    size, rows, columns, depths = out.itemsize, out.shape[2], out.shape[3], a.shape[3]
+    wide = ACROSS // size
     tiles, across = (rows + TALL - 1) // TALL, (columns + wide - 1) // wide
-    length = min(depths, DEPTH)
-    padded = length + VECTOR // size  # else the rows of a block might all compete for the same places in the cache
     few = rows <= FEW * blocks and b.strides[3] == size
-    scattered = a.strides[3] != size and across >= PANELS
-    panel = np.empty(0 if few else (length + 1) * wide, out.dtype)
-    panel = panel[-panel.ctypes.data % VECTOR // size :]  # a vector that crosses a cache line takes two loads
+    scattered = a.strides[3] != size and columns >= MANY
+    deep = min(depths // parts + 1, DEPTH)
+    padded = deep + VECTOR // size  # else the rows of a block might all compete for the same places in the cache
     block_of_a = np.empty((tiles // blocks + 1) * TALL * padded if scattered else 0, out.dtype)
-    begin_of_panel, begin_of_block = panel.ctypes.data, block_of_a.ctypes.data
-    in_panel = (-1, -1, -1, -1)
+    panel = np.empty(0 if few else (deep + 1) * wide, out.dtype)
+    panel = panel[-panel.ctypes.data % VECTOR // size :]  # a vector that crosses a cache line takes two loads
+    in_panel = (0, 0, 0)
     item = first
     while item < last:
         block, piece = divmod(item, across)
@@ -149,43 +185,15 @@ def _product(a, b, start, started, out, blocks, parts, first, last):
         item += pieces
         top, bottom = block * tiles // blocks * TALL, min((block + 1) * tiles // blocks * TALL, rows)
         left, right = piece * wide, min((piece + pieces) * wide, columns)
-        ap, aq = min(p, a.shape[0] - 1), min(q, a.shape[1] - 1)  # a dimension of size 1 stands for any
-        bp, bq = min(p, b.shape[0] - 1), min(q, b.shape[1] - 1)
-        sp, sq = min(p, start.shape[0] - 1), min(q, start.shape[1] - 1)
-        shared = start.shape[2] == 1
-        k, end = (0, a.shape[3]) if parts == 1 else (p * a.shape[3] // parts, (p + 1) * a.shape[3] // parts)
-        again = False
-        while k < end or not again:  # also once for a sum over nothing
-            depth = min(DEPTH, end - k)
-            x = a[ap, aq, top:bottom, k : k + depth]
-            if scattered:
-                _gather(x, block_of_a, padded)
-                place_of_a = begin_of_block, padded * size, size
-            else:
-                place_of_a = x.ctypes.data, x.strides[0], x.strides[1]
-            j = left
-            while j < right:
-                width = strip_width(right - j, size)
-                y = b[bp, bq, k : k + depth, j : j + width]
-                if few:
-                    place_of_b = y.ctypes.data, y.strides[0]
-                else:
-                    if in_panel != (bp, bq, k, j):
-                        _gather(y, panel, width)
-                        in_panel = (bp, bq, k, j)
-                    place_of_b = begin_of_panel, width * size
-                c = out[p, q, top:bottom, j : j + width]
-                place_of_c = c.ctypes.data, c.strides[0]
-                if again:
-                    place_of_start = place_of_c
-                elif started:
-                    s = start[sp, sq, 0 if shared else top :, j : j + width]
-                    place_of_start = s.ctypes.data, 0 if shared else s.strides[0]
-                else:
-                    place_of_start = 0, 0
-                strip(zero, place_of_a, place_of_b, place_of_c, place_of_start, (bottom - top, depth, width), size)
-                j += width
-            k, again = k + depth, True
+        x = a[min(p, a.shape[0] - 1), min(q, a.shape[1] - 1), top:bottom]  # a dimension of size 1 stands for any
+        y = b[min(p, b.shape[0] - 1), min(q, b.shape[1] - 1), :, left:right]
+        begin = 0, 0
+        if started:
+            s = start[min(p, start.shape[0] - 1), min(q, start.shape[1] - 1), :, left:]
+            begin = s.ctypes.data + top * s.strides[0], s.strides[0]
+        k, end = (p * depths // parts, (p + 1) * depths // parts) if parts > 1 else (0, depths)
+        c = out[p, q, top:bottom, left:right]
+        in_panel = _rectangle(x, y, c, begin, k, end, scattered, block_of_a, padded, few, panel, in_panel)
 
 
 # -------------------------------------------------------------------------------------------------------- column sums
@@ -221,20 +229,23 @@ _of = {np.dtype(dtype): _kernels(dtype) for dtype in (np.float32, np.float64)}
 
 def matmul(a: Array, b: Array) -> Array:
     """See `reference.matmul`, which also does the dtypes other than float32 and float64."""
-    if a.dtype not in _of or b.dtype != a.dtype:
+    dtype, shape, shape_of_b = a.dtype, a.shape, b.shape
+    if dtype not in _of or b.dtype != dtype:
         return reference.matmul(a, b)
-    depth, columns = b.shape[-2:]
-    if a.shape[-1] != depth:
-        raise ValueError(f"matmul(): a has shape {a.shape}, b has shape {b.shape}; a.shape[-1] must equal b.shape[-2]")
-    if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous:  # one tall matrix
-        out = np.empty((math.prod(a.shape[:-1]), columns), a.dtype)
+    depth, columns = shape_of_b[-2:]
+    if shape[-1] != depth:
+        raise ValueError(f"matmul(): a has shape {shape}, b has shape {shape_of_b}; a.shape[-1] must equal b.shape[-2]")
+    if len(shape) == len(shape_of_b) == 2:
+        out = np.empty((shape[0], columns), dtype)
+        _multiply(a, b, None, out)
+        return out
+    if len(shape_of_b) == 2 and a.flags.c_contiguous:  # one tall matrix
+        out = np.empty((math.prod(shape[:-1]), columns), dtype)
         _multiply(a.reshape(len(out), depth), b, None, out)
-        return out.reshape(*a.shape[:-1], columns)
-    batch, batch_of_b = a.shape[:-2], b.shape[:-2]
-    if batch != batch_of_b:
-        batch = np.broadcast_shapes(batch, batch_of_b)
-    out = np.empty((*batch, a.shape[-2], columns), a.dtype)
-    _multiply(a, b, None, out)
+        return out.reshape(*shape[:-1], columns)
+    batch = shape[:-2] if shape[:-2] == shape_of_b[:-2] else np.broadcast_shapes(shape[:-2], shape_of_b[:-2])
+    out = np.empty((*batch, shape[-2], columns), dtype)
+    _multiply_batch(a, b, out)
     return out
 
 
@@ -254,10 +265,11 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
         return y if bias is None else y + bias
     if x.shape[1] != weight.shape[1] or bias.shape != weight.shape[:1]:
         raise ValueError(
-            f"linear(): x has shape {x.shape}, weight has shape {weight.shape}, bias has shape {bias.shape}"
+            f"linear(): x has shape {x.shape}, weight has shape {weight.shape}, bias has shape {bias.shape}; "
+            "they must be (R, I), (O, I) and (O,)"
         )
     out = np.empty((len(x), len(weight)), x.dtype)
-    _multiply(x, weight.T, np.ascontiguousarray(bias)[None], out)
+    _multiply(x, weight.T, np.ascontiguousarray(bias), out)
     return out
 
 
@@ -265,53 +277,55 @@ def column_sums(x: Array) -> Array:
     """See `reference.column_sums`."""
     if x.dtype not in _of or not x.size:
         return reference.column_sums(x)
-    x = x if x.strides[1] == x.itemsize or x.shape[1] == 1 else np.ascontiguousarray(x)
+    if x.strides[1] != x.itemsize:
+        x = np.ascontiguousarray(x)
     while True:
-        lines = min(LINES, len(x))
-        out = np.empty((-(-len(x) // lines), x.shape[1]), x.dtype)
-        _add_up(x, lines, False, out)
-        if len(out) == 1:
-            return out[0]
-        x = out
-
-
-def _multiply(a: Array, b: Array, start: Array | None, out: Array) -> None:
-    """out = start + a @ b: give the kernel four dimensions; too few are filled up with ones, too many are a loop."""
-    if out.ndim == 2:
-        a, b, matrix = a[None, None], b[None, None], out[None, None]
-        if (start is None or start is out) and _is_long(out, a.shape[3]):
-            partial = np.empty((PARTS, 1, *out.shape), out.dtype)
-            _run(a, b, None, partial, PARTS)
-            _add_up(partial.reshape(PARTS, out.size), PARTS, start is out, out.reshape(1, out.size))
-        else:
-            _run(a, b, matrix if start is out else start, matrix, 1)
-    elif out.ndim <= 4:
-        _run(*[x[(None,) * (4 - x.ndim)] for x in (a, b)], None, out[(None,) * (4 - out.ndim)], 1)
-    else:
-        for i, part in enumerate(out):
-            _multiply(_entry(a, i, out.ndim), _entry(b, i, out.ndim), None, part)
-
-
-def _is_long(out: Array, depth: int) -> bool:
-    """Whether the sum over k is cut into parts."""
-    return depth >= LONG and out.size <= SMALL and depth >= 2 * max(out.shape) and out.flags.c_contiguous
-
-
-def _run(a: Array, b: Array, start: Array | None, out: Array, parts: int) -> None:
-    if not out.size:
-        return
-    matrices, more, rows, columns = out.shape
-    across = matrices * more * -(-columns * out.itemsize // (WIDE * VECTOR))
-    blocks = max(-(-rows // ROWS), min(-(-rows // LOW), -(-ITEMS // across)))
-    nanoseconds = out.size * a.shape[3] / parts / 50
-    start, started = (out, False) if start is None else (start if start.ndim == 4 else start[None, None], True)
-    _of[out.dtype][0](nanoseconds, blocks * across, a, b, start, started, out, blocks, parts)
+        sums = np.empty((-(-len(x) // LINES), x.shape[1]), x.dtype)
+        _add_up(x, LINES, False, sums)
+        if len(sums) == 1:
+            return sums[0]
+        x = sums
 
 
 def _add_up(x: Array, lines: int, started: bool, out: Array) -> None:
     _of[x.dtype][1](x.nbytes / 20, len(out) * -(-x.shape[1] // SPAN), x, lines, started, out)
 
 
+def _multiply(a: Array, b: Array, start: Array | None, out: Array) -> None:
+    """out = start + a @ b for two dimensions; `start` is a row, or `out` itself."""
+    depth, a, b, result = a.shape[1], a[None, None], b[None, None], out[None, None]
+    if start is not None:
+        start = result if start is out else start[None, None, None]
+    long = depth >= LONG and depth >= 2 * max(out.shape) and out.size <= SMALL
+    if long and out.flags.c_contiguous and (start is None or start is result):
+        partial = np.empty((PARTS, 1, *out.shape), out.dtype)
+        _run(a, b, None, partial, PARTS)
+        _add_up(partial.reshape(PARTS, out.size), PARTS, start is result, out.reshape(1, out.size))
+    else:
+        _run(a, b, start, result, 1)
+
+
+def _multiply_batch(a: Array, b: Array, out: Array) -> None:
+    """Give the kernel four dimensions: too few are filled up with ones, too many are a loop."""
+    if out.ndim <= 4:
+        a, b, out = (x[(None,) * (4 - x.ndim)] for x in (a, b, out))
+        _run(a, b, None, out, 1)
+    else:
+        for i, part in enumerate(out):
+            _multiply_batch(_entry(a, i, out.ndim), _entry(b, i, out.ndim), part)
+
+
 def _entry(x: Array, i: int, ndim: int) -> Array:
     """Entry i of the first of `ndim` dimensions, which `x` may lack, or have with size 1."""
     return x if x.ndim < ndim else x[min(i, len(x) - 1)]
+
+
+def _run(a: Array, b: Array, start: Array | None, out: Array, parts: int) -> None:
+    matrices, more, rows, columns = out.shape
+    dtype = out.dtype
+    items, blocks = matrices * more * -(-columns * dtype.itemsize // ACROSS), 1
+    if rows > LOW and items > 0:
+        blocks = max(-(-rows // ROWS), min(-(-rows // LOW), -(-ITEMS // items)))
+    nanoseconds = matrices * more * (rows * columns * a.shape[3] / parts / 50 + START)
+    started = start is not None
+    _of[dtype][0](nanoseconds, items * blocks, a, b, start if started else out, started, out, blocks, parts)

@@ -40,7 +40,7 @@ from .tile import product
 Array = np.ndarray
 
 QUERIES, KEYS = 64, 128  # in a block: 32 KB of scores in float32
-_OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+_OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
 # ---------------------------------------------------------------------------------------------------- pieces of a block

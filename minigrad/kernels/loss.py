@@ -19,7 +19,7 @@ from .simd import first as these
 
 Array = np.ndarray
 
-_OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy"}
+_OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
 
 
 @njit(**_OPTIONS)

@@ -23,7 +23,7 @@ from .simd import fma, kept, lanes, load, load_some, spread, store, store_some, 
 
 Array = np.ndarray
 
-_OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy"}
+_OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
 BLOCK = 2048  # elements of a block of rows
 MOST_PARTS, ROWS_OF_A_PART = 64, 64
 

@@ -189,7 +189,7 @@ def dropout(x: Array, p: float, seed: int) -> Array:
         y_i = x_i keep_i / (1 - p),   and 0 for p = 1
 
     >>> dropout(np.ones(6, np.float32), 0.5, 2)
-    array([0., 2., 0., 2., 0., 0.], dtype=float32)
+    array([2., 2., 0., 0., 0., 2.], dtype=float32)
     """
     return x * (keep(x.shape, p, seed) * x.dtype.type(scale(p)))
 
@@ -197,28 +197,29 @@ def dropout(x: Array, p: float, seed: int) -> Array:
 def keep(shape: tuple[int, ...], p: float, seed: int) -> Array:
     """Which elements dropout keeps: each with probability 1 - p, as a function of (seed, position) and nothing else.
 
-    The position i, counted in C order, goes through a hash that makes close numbers unrelated, once for each half of
-    the seed. An element is kept if its 32 bits, as a number, are not below p 2^32. So the way back, or another thread,
-    gets the same answer without anything being stored. The hash is Chris Wellons' lowbias32.
+    The position i, counted in C order, is changed by both halves of the seed and goes through a hash that makes close
+    numbers unrelated (Chris Wellons' lowbias32). An element is kept if its 32 bits, as a number, are not below p 2^32.
+    So the way back, or another thread, gets the same answer without anything being stored.
 
     >>> int(keep((1000, 1000), 0.1, seed=1).sum())
-    900024
+    899454
     """
+    first, second = keys(seed)
     x = np.arange(math.prod(shape), dtype=np.uint32)
-    for key in keys(seed):
-        x ^= np.uint32(key)
-        x ^= x >> np.uint32(16)
-        x *= np.uint32(0x7FEB352D)  # modulo 2^32
-        x ^= x >> np.uint32(15)
-        x *= np.uint32(0x846CA68B)
-        x ^= x >> np.uint32(16)
+    x ^= np.uint32(first)
+    x *= np.uint32(second)  # modulo 2^32
+    x ^= x >> np.uint32(16)
+    x *= np.uint32(0x7FEB352D)
+    x ^= x >> np.uint32(15)
+    x *= np.uint32(0x846CA68B)
+    x ^= x >> np.uint32(16)
     return ((x >= np.uint32(threshold(p))) & (p < 1)).reshape(shape)
 
 
 def keys(seed: int) -> tuple[int, int]:
-    """Two 32-bit numbers, both of which depend on every bit of the 64-bit seed."""
+    """Two 32-bit numbers, both of which depend on every bit of the 64-bit seed; the second is odd, to multiply with."""
     mixed = mix(seed)
-    return mixed & 0xFFFFFFFF, mixed >> 32
+    return mixed & 0xFFFFFFFF, mixed >> 32 | 1
 
 
 def mix(seed: int) -> int:

@@ -21,7 +21,7 @@ from .simd import exp, first, fma, greatest, lanes, load_flags, load_some, maxim
 
 Array = np.ndarray
 
-_OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+_OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
 # ------------------------------------------------------------------------------------------------------------ kernels

@@ -438,11 +438,10 @@ def _kept(builder: Any, start: Any, step: Any, keys: Any, threshold: Any, count:
 
     numbers = Lanes(builder, ir.Constant(ir.VectorType(word, count), list(range(count))))
     x = same(builder.trunc(start, word)) + numbers * same(builder.trunc(step, word))
-    for key in keys:
-        x = x ^ same(key)
-        x = (x ^ (x >> 16)) * 0x7FEB352D
-        x = (x ^ (x >> 15)) * 0x846CA68B
-        x = x ^ (x >> 16)
+    x = (x ^ same(keys[0])) * same(keys[1])
+    x = (x ^ (x >> 16)) * 0x7FEB352D
+    x = (x ^ (x >> 15)) * 0x846CA68B
+    x = x ^ (x >> 16)
     return (x >= same(threshold)).value
 
 

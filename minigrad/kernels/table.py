@@ -17,7 +17,7 @@ from .simd import VECTOR, fma, kept, lanes, load_some, spread, store_some, where
 
 Array = np.ndarray
 
-_OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy"}
+_OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
 EVERYTHING = 0, 0, 0, 1.0  # keys, threshold and scale with which dropout keeps all
 
 

@@ -105,10 +105,10 @@ class Kernel:
     read-only", to which every array converts, and compilation on other terms is switched off.
     """
 
-    def __init__(self, serial: Any, *signature: Any) -> None:
+    def __init__(self, serial: Any, signature: tuple[Any, ...]) -> None:
         from . import cache, share
 
-        self.signature = signature[-1]  # of `serial`: the arguments and two whole numbers
+        self.signature = signature  # of `serial`: the arguments and two whole numbers
         self.dispatcher = share.kernel(serial)
         self.dispatcher._cache = cache.Cache(serial)
         self.pool = share.pool

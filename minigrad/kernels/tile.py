@@ -29,7 +29,7 @@ WIDE = 4 if MANY_REGISTERS else 2  # vectors across the large tile
 TALL = 6  # rows of the large tile; with a row of B and a number of A it fills the registers
 SHORT = 8  # rows of the smaller tiles, which do the columns that are left
 
-_OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+_OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 _int, _word, _byte, _flag = ir.IntType(32), ir.IntType(64), ir.IntType(8), ir.IntType(1)
 
 

@@ -17,7 +17,7 @@ from .simd import fma, lanes, load_some, spread, sqrt, store_some
 
 Array = np.ndarray
 
-_OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy"}
+_OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
 _SUMMING: Any = _OPTIONS | {"fastmath": {"contract", "reassoc"}}
 BLOCK = 4096  # elements that one thread squares and adds up, however many threads there are
 

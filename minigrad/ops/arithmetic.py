@@ -157,8 +157,8 @@ def gelu(x: Array) -> Any:
     dL/dx = g (Phi(x) + x phi(x)),  phi(x) = e^(-x^2/2) / sqrt(2 pi)
     """
     x = floating(x)
-    cdf = (kernels.erf(x * (1 / math.sqrt(2))) + 1) * 0.5
-    return x * cdf, lambda g: g * (cdf + x * np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi)))
+    y = kernels.bias_activation(x, None, "gelu", 0.0, 0)
+    return y, lambda g: kernels.bias_activation_vjp(x, None, "gelu", 0.0, 0, g)[0]
 
 
 @op

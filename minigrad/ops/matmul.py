@@ -93,14 +93,13 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
     require(
         bias is None or bias.shape == weight.shape[:1], "linear(): the weight has shape {}, the bias {}", weight, bias
     )
-    x, weight = promote(x, weight)
+    x, weight, *rest = promote(x, weight, *([] if bias is None else [bias]))
+    bias = rest[0] if rest else None
     shape, flat = x.shape, (_rows(x), len(weight))
     rows = x.reshape(flat[0], shape[-1])  # (R, I)
-    y = kernels.matmul(rows, weight.T)  # (R, O)
-    if bias is not None:
-        y += bias
+    y = kernels.linear(rows, weight, bias)  # (R, O)
     return y.reshape(*shape[:-1], flat[1]), (
         lambda g: kernels.matmul(g.reshape(flat), weight).reshape(shape),
         lambda g: kernels.matmul(g.reshape(flat).T, rows),
-        lambda g: g,
+        lambda g: kernels.column_sums(g.reshape(flat)),
     )

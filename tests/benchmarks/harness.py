@@ -12,6 +12,7 @@ than three, it is the median of the three that were disturbed least, and marked 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -75,13 +76,15 @@ class Contender:
             text=True,
         )
 
-    def _send(self, *command: Any) -> Any:
+    def send(self, *command: Any) -> Any:
+        """Give a command of `worker`, and wait for the answer; Failed if that is an error, or none comes."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(json.dumps(command), file=self._process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and there is no answer
+            print(json.dumps(command), file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         if not answer:
-            raise Failed(f"{self.name} ended with status {self._process.wait()}")
+            raise Failed(f"{self.name} ended with status {self._process.wait()}; what it said is above")
         answer = json.loads(answer)
         if "error" in answer:
             raise Failed(f"{self.name}: {answer['error']}")
@@ -89,13 +92,14 @@ class Contender:
 
     def prepare(self, block: float = 0.03, **case: Any) -> Job:
         """Make a job, warm it up, and choose how often to call it in a block of so many seconds."""
-        return Job(self, self._send("prepare", case, block))
+        return Job(self, self.send("prepare", case, block))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._process.__exit__(*error)  # closes its input, at which it ends, and waits for that
+        with contextlib.suppress(BrokenPipeError):
+            self._process.__exit__(*error)  # closes its input, at which it ends, and waits for that
 
 
 @dataclass(frozen=True)
@@ -107,14 +111,14 @@ class Job:
 
     def measure(self) -> tuple[float, float]:
         """Measure one block: seconds per call, share of the block spent waiting for a processor."""
-        return self.contender._send("measure", self.number)
+        return self.contender.send("measure", self.number)
 
     def ask(self, name: str, *arguments: Any) -> Any:
         """What the method `name` of the job returns."""
-        return self.contender._send("ask", self.number, name, *arguments)
+        return self.contender.send("ask", self.number, name, *arguments)
 
     def forget(self) -> None:
-        self.contender._send("forget", self.number)
+        self.contender.send("forget", self.number)
 
 
 # -------------------------------------------------------------------------------------------------------------- timing
