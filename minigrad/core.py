@@ -136,7 +136,7 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
                 f"backward(): the graph below {node} has been freed by an earlier backward(). "
                 "Call the first one with retain_graph=True, or run the forward pass again."
             )
-        if node.serial < writes.latest:
+        if node.serial < writes.latest and node.op is not None:
             writes.check(node)
         for observer in state.observers:
             observer.gradient(node, g)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .core import Array, Value
+from .core import Array, ShapeError, Value
 from .writes import owner
 
 ALIGNMENT = 64  # bytes: a stretch begins where a line of the cache does
@@ -35,9 +35,9 @@ class Flat:
         self.data = tensors[0].data.reshape(-1) if alone else self.new()  # a single tensor may stay where it is
         self.grad = self.new()
         self.places = [tensors[0].data] if alone else [self.view(self.data, i) for i in range(len(tensors))]
-        self.gather()
-        for i, x in enumerate(tensors):
-            x.home = self.view(self.grad, i)
+        for i, (x, place) in enumerate(zip(tensors, self.places, strict=True)):
+            place[...] = x.data
+            x.data, x.home = place, self.view(self.grad, i)
 
     def new(self) -> Array:
         """Zeros, laid out like `data`."""
@@ -47,10 +47,9 @@ class Flat:
         return memory[start : start + self.starts[-1]]
 
     def view(self, flat: Array, i: int) -> Array:
-        """The stretch of tensor i in `flat`, in its shape. NumPy takes the memoryview's part for memory of its own."""
+        """The stretch of tensor i in `flat`, in its shape. To NumPy the memoryview's part is memory of its own."""
         shape, start = self.tensors[i].data.shape, self.starts[i]
-        stretch = flat[start : start + math.prod(shape)]
-        return np.frombuffer(memoryview(stretch).cast("B"), self.dtype).reshape(shape)
+        return np.frombuffer(memoryview(flat[start : start + math.prod(shape)]).cast("B"), self.dtype).reshape(shape)
 
     def gather(self) -> None:
         """Take in again what has been put elsewhere: `x.data = ...` and `x.grad = ...` are free to everybody."""
@@ -59,6 +58,8 @@ class Flat:
                 place[...] = x.data
                 x.data = place
             if x.grad is not None and x.grad.data is not getattr(x, "home", None):
+                if x.grad.data.shape != place.shape:
+                    raise ShapeError(f"a parameter has shape {place.shape}, its gradient {x.grad.data.shape}.")
                 self.view(self.grad, i)[...] = x.grad.data
 
     def stretches(self, keys: Sequence[object]) -> Iterator[tuple[slice, slice]]:

@@ -75,6 +75,7 @@ def chunks(monkeypatch):
     """A kernel that does nothing, and the numbers of chunks in which it was called."""
     kernel, calls = threads.Kernel(njit(lambda first, last: None), ()), []
     monkeypatch.setattr(kernel, "run", lambda first, last, chunks, pool: calls.append(chunks))
+    monkeypatch.setattr(kernel, "compiled", True)
     monkeypatch.setattr(threads, "_alone_until", 0)
     kernels.set_num_threads(2)
     return kernel, calls
@@ -111,6 +112,23 @@ def test_work_that_lost_time_when_it_was_shared_is_not_shared_for_a_while(chunks
     now[0] += threads.PATIENCE * 1_000_000
     kernel(100_000, 10)
     assert calls[-1] == 2
+
+
+def test_compiling_is_not_taken_for_time_lost_by_sharing(chunks, monkeypatch):
+    kernel, calls = chunks
+    now = [10**12]
+    monkeypatch.setattr(threads, "perf_counter_ns", lambda: now[0])
+    monkeypatch.setattr(kernel, "best", {(100_000).bit_length(): 0.5})
+    monkeypatch.setattr(kernel, "compiled", False)
+
+    def run(first, last, chunks, pool):
+        calls.append(chunks)
+        now[0] += 3 * 10**9
+
+    monkeypatch.setattr(kernel, "run", run)
+    kernel(100_000, 10)
+    kernel(100_000, 10)
+    assert calls == [2, 2]
 
 
 def test_work_of_another_size_is_not_measured_by_the_same_rule(chunks, monkeypatch):

@@ -36,7 +36,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import reference, threads
-from .simd import VECTOR, lanes, load_some, store_some
+from .simd import VECTOR, borrowed, lanes, load_some, store_some
 from .tile import TALL, WIDE, strip, strip_width
 
 Array = np.ndarray
@@ -200,6 +200,7 @@ def _product(a, b, start, started, out, blocks, parts, first, last):
 @njit(**_OPTIONS)
 def _sums(x, lines, started, out, first, last):
     """Items first..last-1 of: row r of out is the sum of rows r * lines ... of x, or that added to it if `started`."""
+    x, out = borrowed(x), borrowed(out)
     rows, columns = x.shape
     across = (columns + SPAN - 1) // SPAN
     for item in range(first, last):

@@ -34,7 +34,7 @@ import numpy as np
 from numba import from_dtype, njit, types
 
 from . import reference, threads
-from .simd import exp, kept_apart, lanes, load_flags, load_some, maximum, spread, store_some, where
+from .simd import borrowed, exp, kept_apart, lanes, load_flags, load_some, maximum, spread, store_some, where
 from .tile import product
 
 Array = np.ndarray
@@ -53,13 +53,13 @@ def _across(x, factor, panel):
 
 
 @njit(**_OPTIONS)
-def _look_up(mask, causal, top, left, legal):
-    """legal[j, i] = whether query top + i may attend to key left + j; returns how far the keys go that are needed."""
+def _look_up(mask, causal, top, left, legal, wide):
+    """legal[j * wide + i] = whether query top + i may attend to key left + j; returns how many keys are needed."""
     needed = 0
     queries, keys = mask.shape
     one_for_all = mask.strides[0] == 0
     for j in range(keys):
-        row, some = legal[j], False
+        row, some = legal[j * wide : j * wide + queries], False
         if one_for_all:
             some = mask[0, j]
             for i in range(queries):
@@ -94,11 +94,13 @@ def _is_shut_out(mask, causal, i):
 @njit(**_OPTIONS)
 def _forward(q, k, v, mask, some_shut, causal, scale, keys, threshold, kept_scale, z, greatest, inverse, first, last):
     """Items first..last-1; an item is a block of queries of one head."""
+    q, k, v, mask, z = borrowed(q), borrowed(k), borrowed(v), borrowed(mask), borrowed(z)
+    greatest, inverse = borrowed(greatest), borrowed(inverse)
     heads, length, size, reach = q.shape[1], q.shape[2], q.shape[3], k.shape[2]
     wide, high = min(length, QUERIES), min(reach, KEYS)
     panel = np.empty((size, wide), q.dtype)
-    scores = np.empty((high, wide), q.dtype)
-    legal = np.empty((high, wide), np.bool_)
+    scores, legal = np.empty(high * wide, q.dtype), np.empty(high * wide, np.bool_)
+    rows = scores.reshape(high, wide)
     sums, factors = np.empty(wide, q.dtype), np.empty(wide, q.dtype)
     lowest = np.finfo(q.dtype).min
     blocks = (length + QUERIES - 1) // QUERIES
@@ -120,36 +122,38 @@ def _forward(q, k, v, mask, some_shut, causal, scale, keys, threshold, kept_scal
             m = min(KEYS, end - left)
             if some_shut:
                 if looked_up != b or mask.strides[1] != 0 or blocks > 1 or reach > KEYS:
-                    needed = _look_up(mask[b, h, top : top + n, left : left + m], causal, top, left, legal)
+                    needed = _look_up(mask[b, h, top : top + n, left : left + m], causal, top, left, legal, wide)
                     looked_up = b
                 m = needed
                 if m == 0:
                     continue
-            product(key[left : left + m], panel[:, :n], scores[:m, :n], False)
+            product(key[left : left + m], panel[:, :n], rows[:m, :n], False)
             for i in range(0, n, lanes(sums)):
                 before = load_some(most, i, n - i)
                 now = before
                 for j in range(m):
-                    x = load_some(scores[j], i, n - i)
-                    now = maximum(now, where(load_flags(x, legal[j], i, n - i), x, lowest) if some_shut else x)
+                    at = j * wide + i
+                    x = load_some(scores, at, n - i)
+                    now = maximum(now, where(load_flags(x, legal, at, n - i), x, lowest) if some_shut else x)
                 factor = exp(before - now)
                 total = load_some(sums, i, n - i) * factor
                 element = (head * length + top + i) * reach + left  # of query i and the first key, for dropout
                 for j in range(m):
-                    e = exp(load_some(scores[j], i, n - i) - now)
+                    at = j * wide + i
+                    e = exp(load_some(scores, at, n - i) - now)
                     if some_shut:
-                        e = where(load_flags(e, legal[j], i, n - i), e, 0)
+                        e = where(load_flags(e, legal, at, n - i), e, 0)
                     total = total + e
                     if threshold > 0:
                         kept = kept_apart(e, element + j, reach, keys[0], keys[1], threshold)
                         e = e * where(kept, spread(sums, kept_scale), 0)
-                    store_some(scores[j], i, n - i, e)
+                    store_some(scores, at, n - i, e)
                 store_some(most, i, n - i, now)
                 store_some(sums, i, n - i, total)
                 store_some(factors, i, n - i, factor)
             if begun:
                 _rescale(out, factors)
-            product(scores[:m, :n].T, value[left : left + m], out, begun)
+            product(rows[:m, :n].T, value[left : left + m], out, begun)
             begun = True
         for i in range(n):
             shut_out = sums[i] == 0 and _is_shut_out(mask[b, h], causal, top + i)
@@ -167,11 +171,14 @@ def _backward(
     first, last,
 ):  # fmt: skip
     """Items first..last-1; an item is a head."""
+    q, k, v, mask, z, g = borrowed(q), borrowed(k), borrowed(v), borrowed(mask), borrowed(z), borrowed(g)
+    dq, dk, dv, greatest, inverse = borrowed(dq), borrowed(dk), borrowed(dv), borrowed(greatest), borrowed(inverse)
     heads, length, size, reach = q.shape[1], q.shape[2], q.shape[3], k.shape[2]
     wide, high = min(length, QUERIES), min(reach, KEYS)
     panel, g_panel = np.empty((size, wide), q.dtype), np.empty((v.shape[3], wide), q.dtype)
-    scores, gradients = np.empty((high, wide), q.dtype), np.empty((high, wide), q.dtype)
-    legal = np.empty((high, wide), np.bool_)
+    scores, gradients = np.empty(high * wide, q.dtype), np.empty(high * wide, q.dtype)
+    p_rows, d_rows = scores.reshape(high, wide), gradients.reshape(high, wide)
+    legal = np.empty(high * wide, np.bool_)
     along = np.empty(wide, q.dtype)
     looked_up, needed = -1, 0
     for head in range(first, last):
@@ -194,13 +201,13 @@ def _backward(
                 m = min(KEYS, end - left)
                 if some_shut:
                     if looked_up != b or mask.strides[1] != 0 or length > QUERIES or reach > KEYS:
-                        needed = _look_up(mask[b, h, top : top + n, left : left + m], causal, top, left, legal)
+                        needed = _look_up(mask[b, h, top : top + n, left : left + m], causal, top, left, legal, wide)
                         looked_up = b
                     m = needed
                     if m == 0:
                         continue
                 some_keys, some_values = key[left : left + m], value[left : left + m]
-                p, d = scores[:m, :n], gradients[:m, :n]
+                p, d = p_rows[:m, :n], d_rows[:m, :n]
                 product(some_keys, panel[:, :n], p, False)
                 product(some_values, g_panel[:, :n], d, False)
                 for i in range(0, n, lanes(along)):
@@ -209,18 +216,19 @@ def _backward(
                     sum_dp_p = load_some(along, i, n - i)
                     element = (head * length + top + i) * reach + left
                     for j in range(m):
-                        x = exp(load_some(p[j], i, n - i) - most) * norm
+                        at = j * wide + i
+                        x = exp(load_some(scores, at, n - i) - most) * norm
                         if some_shut:
-                            x = where(load_flags(x, legal[j], i, n - i), x, 0)
-                        dx = load_some(d[j], i, n - i)
+                            x = where(load_flags(x, legal, at, n - i), x, 0)
+                        dx = load_some(gradients, at, n - i)
                         dropped = x
                         if threshold > 0:
                             kept = kept_apart(x, element + j, reach, keys[0], keys[1], threshold)
                             factor = where(kept, spread(along, kept_scale), 0)
                             dropped = x * factor
                             dx = dx * factor
-                        store_some(p[j], i, n - i, dropped)
-                        store_some(d[j], i, n - i, x * (dx - sum_dp_p) * scale)
+                        store_some(scores, at, n - i, dropped)
+                        store_some(gradients, at, n - i, x * (dx - sum_dp_p) * scale)
                 product(p, g_out, d_value[left : left + m], True)
                 product(d, query, d_key[left : left + m], True)
                 product(d.T, some_keys, d_query[top : top + n], True)

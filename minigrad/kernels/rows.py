@@ -17,7 +17,21 @@ from numba import from_dtype, njit, types
 from numpy.lib.array_utils import normalize_axis_index
 
 from . import reference, threads
-from .simd import exp, first, fma, greatest, lanes, load_flags, load_some, maximum, spread, store_some, total, where
+from .simd import (
+    borrowed,
+    exp,
+    first,
+    fma,
+    greatest,
+    lanes,
+    load_flags,
+    load_some,
+    maximum,
+    spread,
+    store_some,
+    total,
+    where,
+)
 
 Array = np.ndarray
 
@@ -38,6 +52,7 @@ def _greatest(row):
 
 @njit(**_OPTIONS)
 def _softmax(x, out, top, bottom):
+    x, out = borrowed(x), borrowed(out)
     for i in range(top, bottom):
         row, y = x[i], out[i]
         n, m, s = row.size, _greatest(row), spread(row, 0)
@@ -52,6 +67,7 @@ def _softmax(x, out, top, bottom):
 
 @njit(**_OPTIONS)
 def _masked_softmax(x, masks, mask_of, scale, out, top, bottom):
+    x, masks, out = borrowed(x), borrowed(masks), borrowed(out)
     for i in range(top, bottom):
         row, legal, y = x[i], masks[mask_of[i]], out[i]
         n, s = row.size, spread(row, 0)
@@ -72,6 +88,7 @@ def _masked_softmax(x, masks, mask_of, scale, out, top, bottom):
 
 @njit(**_OPTIONS)
 def _log_softmax(x, out, top, bottom):
+    x, out = borrowed(x), borrowed(out)
     for i in range(top, bottom):
         row, y = x[i], out[i]
         n, m, s = row.size, _greatest(row), spread(row, 0)
@@ -86,6 +103,7 @@ def _log_softmax(x, out, top, bottom):
 
 @njit(**_OPTIONS)
 def _softmax_vjp(y, g, scale, out, top, bottom):
+    y, g, out = borrowed(y), borrowed(g), borrowed(out)
     for i in range(top, bottom):
         p, h, d = y[i], g[i], out[i]
         n, s = p.size, spread(p, 0)
@@ -98,6 +116,7 @@ def _softmax_vjp(y, g, scale, out, top, bottom):
 
 @njit(**_OPTIONS)
 def _log_softmax_vjp(y, g, out, top, bottom):
+    y, g, out = borrowed(y), borrowed(g), borrowed(out)
     for i in range(top, bottom):
         log_p, h, d = y[i], g[i], out[i]
         n, s = h.size, spread(h, 0)

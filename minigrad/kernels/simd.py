@@ -215,6 +215,23 @@ def _lanes(array):
     return lambda array: count
 
 
+@intrinsic
+def borrowed(typing: Any, array: Any) -> Any:
+    """The same array, without a claim on its memory: for arguments of a kernel, which outlive it.
+
+    Every slice of an array counts itself among the owners of its memory. If several threads slice one array, they wait
+    for that counter more than for anything else.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        array.meminfo = cgutils.get_null_value(array.meminfo.type)
+        array.parent = cgutils.get_null_value(array.parent.type)
+        return array._getvalue()
+
+    return array(array), generate
+
+
 def _memory(context: Any, builder: Any, kind: Any, array: Any, i: Any, vector: Any) -> Any:
     """The address of element i of a contiguous 1-d array, as that of a vector."""
     data = context.make_array(kind)(context, builder, array).data

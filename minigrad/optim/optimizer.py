@@ -90,15 +90,13 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        for p in self._parameters():
-            if p.grad is not None and p.grad.shape != p.shape:
-                raise ShapeError(
-                    f"{self._name}.step(): a parameter has shape {p.shape}, its gradient {p.grad.shape}. "
-                    "Assign a gradient of the parameter's shape."
-                )
         for group, flats in zip(self.param_groups, self.flats, strict=True):
             for flat in flats:
-                flat.gather()
+                try:
+                    flat.gather()
+                except ShapeError as error:
+                    message = f"{self._name}.step(): {error} Assign a gradient of the parameter's shape."
+                    raise ShapeError(message) from None
                 with np.errstate(all="ignore"):  # what has become inf or NaN stays so, without a warning
                     self.update_flat(flat, group)
                 writes.stamp(*[p.data for p in flat.tensors if p.grad is not None])
