@@ -7,6 +7,7 @@ way wherever it is computed, so results do not depend on the number of threads, 
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
