@@ -39,6 +39,7 @@ from .creation import (
     zeros_like,
 )
 from .kernels import get_num_threads, set_num_threads
+from .memory import keep_freed_memory
 from .ops import (
     abs,
     cos,
@@ -57,7 +58,6 @@ from .ops import (
     tanh,
     where,
 )
-from .memory import keep_freed_memory
 from .random import manual_seed
 from .tensor import Tensor
 from .version import __version__

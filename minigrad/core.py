@@ -142,7 +142,7 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
             observer.gradient(node, g)
         if node.holder is not None:
             accumulate(node.holder(), g)
-        results = products(g) if callable(products) else [product and product(g) for product in products]
+        results: Any = products(g) if callable(products) else [product and product(g) for product in products]
         for position, (parent, d) in enumerate(zip(node.parents, results, strict=True)):
             if parent is None or d is None:
                 continue

@@ -26,7 +26,7 @@ class Flat:
     """
 
     def __init__(self, tensors: Sequence[Value]) -> None:
-        self.tensors = list(tensors)
+        self.tensors: list[Any] = list(tensors)
         self.dtype = tensors[0].data.dtype
         step = ALIGNMENT // self.dtype.itemsize
         sizes = [-(-x.data.size // step) * step for x in tensors]
@@ -49,7 +49,8 @@ class Flat:
     def view(self, flat: Array, i: int) -> Array:
         """The stretch of tensor i in `flat`, in its shape. To NumPy the memoryview's part is memory of its own."""
         shape, start = self.tensors[i].data.shape, self.starts[i]
-        return np.frombuffer(memoryview(flat[start : start + math.prod(shape)]).cast("B"), self.dtype).reshape(shape)
+        stretch: Any = flat[start : start + math.prod(shape)]
+        return np.frombuffer(memoryview(stretch).cast("B"), self.dtype).reshape(shape)
 
     def gather(self) -> None:
         """Take in again what has been put elsewhere: `x.data = ...` and `x.grad = ...` are free to everybody."""

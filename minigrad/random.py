@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .kernels.reference import keep as keep  # part of this module, defined beside the kernels
-from .kernels.reference import mix
+from .kernels.bits import keep as keep  # part of this module, defined beside the kernels
+from .kernels.bits import mix
 
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: its multiples are spread evenly over the 64-bit numbers
 _lock = threading.Lock()

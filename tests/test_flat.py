@@ -20,7 +20,7 @@ def tensors(rng, *shapes, dtype=np.float32):
 SHAPES = [(3, 4), (), (5,), (2, 0), (17, 3), (1,)]
 
 
-# ------------------------------------------------------------------------------------------------------------- the memory
+# ---------------------------------------------------------------------------------------------------------- the memory
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_data_keep_their_values_and_share_one_memory(dtype, rng):
     xs = tensors(rng, *SHAPES, dtype=dtype)
@@ -127,7 +127,7 @@ def test_neighbours_are_joined_and_others_are_not(rng):
     assert (arrays[3] == -1).all()
 
 
-# --------------------------------------------------------------------------------------------------------- the optimiser
+# ------------------------------------------------------------------------------------------------------- the optimiser
 def test_the_optimiser_moves_what_nobody_else_looks_into(rng):
     model = nn.Linear(3, 2)
     watched = model.bias.data

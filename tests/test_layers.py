@@ -175,7 +175,7 @@ def test_a_patched_stream_is_what_the_layer_goes_on_with(rng):
     x, other = (mg.tensor(rng.standard_normal((1, 4, 8))) for _ in range(2))
     with nn.patch(layer, {"resid_pre": lambda _: other}):
         patched = layer(x, None, Positions()).detach().numpy()
-    assert np.array_equal(patched, layer(other, None, Positions()).detach().numpy())
+    np.testing.assert_allclose(patched, layer(other, None, Positions()).detach().numpy(), rtol=1e-12)
 
 
 # ---------------------------------------------------------------------------------------------------- dropout's places

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import kernels
-from minigrad.kernels import norm, reference, threads
+from minigrad.kernels import bits, norm, reference, threads
 from minigrad.nn import functional as F
 from tests.test_kernels import DTYPES, arrays
 
@@ -131,7 +131,7 @@ def test_results_do_not_depend_on_the_number_of_threads(dtype, several_threads, 
 def test_what_is_dropped_is_what_dropout_drops(either, rng):
     n, r, g = rng.standard_normal((40, 17)), rng.random((40, 1)) + 1, rng.standard_normal((40, 17))
     dx, dbranch, *_ = kernels.add_layer_norm_vjp(n, r, None, g, 0.3, SEED)
-    np.testing.assert_array_equal(dbranch != 0, reference.keep(dx.shape, 0.3, SEED))
+    np.testing.assert_array_equal(dbranch != 0, bits.keep(dx.shape, 0.3, SEED))
     np.testing.assert_allclose(dbranch, reference.dropout(dx, 0.3, SEED), rtol=1e-15)
 
 
@@ -177,7 +177,7 @@ def test_a_number_that_is_none_spoils_its_row_and_no_other(bad, either, rng):
 
 def test_a_dropped_infinity_is_not_a_number_as_in_the_definition(either):
     branch = np.full((1, 40), np.inf)
-    branch[reference.keep((1, 40), 0.5, 3)] = 1.0
+    branch[bits.keep((1, 40), 0.5, 3)] = 1.0
     y, *_ = kernels.add_layer_norm(np.ones((1, 40)), branch, None, None, 1e-5, 0.5, 3)
     assert np.isnan(y).all()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import kernels
-from minigrad.kernels.reference import keys, mix
+from minigrad.kernels.bits import keys, mix
 from minigrad.random import generator, get_state, keep, manual_seed, next_seed, set_state
 
 N = 1 << 18

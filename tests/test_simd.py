@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from minigrad.kernels import reference, simd
+from minigrad.kernels import bits, simd
 from minigrad.kernels.simd import (
     absolute,
     exp,
@@ -156,9 +156,9 @@ def keeps(out, start, step, first_key, second_key, threshold):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("start", "step"), [(0, 1), (1234, 1), (7, 3), (5, 1000)])
 def test_the_bits_of_dropout_are_those_of_the_twin(dtype, start, step):
-    out, (a, b) = np.empty(100, dtype), reference.keys(9)
-    keeps(out, start, step, np.uint32(a), np.uint32(b), np.uint32(reference.threshold(0.3)))
-    np.testing.assert_array_equal(out, reference.keep((start + 100 * step,), 0.3, 9)[start::step][:100])
+    out, (a, b) = np.empty(100, dtype), bits.keys(9)
+    keeps(out, start, step, np.uint32(a), np.uint32(b), np.uint32(bits.threshold(0.3)))
+    np.testing.assert_array_equal(out, bits.keep((start + 100 * step,), 0.3, 9)[start::step][:100])
 
 
 def test_the_width_is_that_of_the_machine():

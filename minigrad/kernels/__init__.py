@@ -82,7 +82,7 @@ def attention(
 
 
 def dropout(x: Array, p: float, seed: int) -> Array:
-    """y_i = x_i keep_i / (1 - p) with keep a function of (seed, i), see `reference.keep`; its own vjp."""
+    """y_i = x_i keep_i / (1 - p) with keep a function of (seed, i), see `bits.keep`; its own vjp."""
     return _functions.dropout(x, p, seed)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, njit, types
 
-from . import reference, threads
+from . import bits, reference, threads
 from .simd import kept, lanes, load_some, spread, store_some, where
 
 Array = np.ndarray
@@ -72,8 +72,8 @@ def dropout(x: Array, p: float, seed: int) -> Array:
     if kernel is None:
         return reference.dropout(x, p, seed)
     out = np.empty(x.shape, x.dtype)
-    first, second = reference.keys(seed)
-    settings = first, second, reference.threshold(p), reference.scale(p)
+    first, second = bits.keys(seed)
+    settings = first, second, bits.threshold(p), bits.scale(p)
     kernel(0.6 * x.size, x.size, np.ravel(x), *settings, np.ravel(out))
     return out
 

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, njit, types
 
-from . import reference, threads
+from . import bits, reference, threads
 from .simd import borrowed, exp, kept_apart, lanes, load_flags, load_some, maximum, spread, store_some, where
 from .tile import product
 
@@ -274,18 +274,18 @@ def attention(
     q4, k4, v4 = _four(q), _four(k), _four(v)
     (batch, heads, length, size), reach = q4.shape, k4.shape[2]
     shut = np.broadcast_to(np.True_ if mask is None else mask, (batch, heads, length, reach))
-    dropped = reference.threshold(p) if p > 0 else 0
+    dropped = bits.threshold(p) if p > 0 else 0
     inputs = (q4, k4, v4, shut, causal or mask is not None, causal, scale)
-    inputs = (*inputs, reference.keys(seed), dropped, reference.scale(p))
+    inputs = (*inputs, bits.keys(seed), dropped, bits.scale(p))
     z = _with_heads_inside(batch, heads, length, v.shape[-1], q.dtype)
     greatest, inverse = np.empty((batch * heads, length), q.dtype), np.empty((batch * heads, length), q.dtype)
     nanoseconds = batch * heads * length * reach * (0.04 * size + 1)
     kernel(nanoseconds, batch * heads * -(-length // QUERIES), *inputs, z, greatest, inverse)
 
     def vjp(g: Array) -> tuple[Array, Array, Array]:
-        dq = _with_heads_inside(*q4.shape, q.dtype)
-        dk = _with_heads_inside(batch, heads, *k4.shape[2:], q.dtype)
-        dv = _with_heads_inside(batch, heads, *v4.shape[2:], q.dtype)
+        dq = _with_heads_inside(batch, heads, length, size, q.dtype)
+        dk = _with_heads_inside(batch, heads, reach, size, q.dtype)
+        dv = _with_heads_inside(batch, heads, reach, v.shape[-1], q.dtype)
         kernel = _backwards[q.dtype]
         kernel(3 * nanoseconds, batch * heads, *inputs, z, greatest, inverse, _four(g), dq, dk, dv)
         return _like(dq, q), _like(dk, q), _like(dv, q)

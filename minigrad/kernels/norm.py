@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, njit, types
 
-from . import reference, threads
+from . import bits, reference, threads
 from .simd import first as these
 from .simd import fma, kept, lanes, load, load_some, spread, store, store_some, total, where
 
@@ -234,4 +234,4 @@ def dropping(p: float, seed: int) -> tuple[bool, int, int, int, float]:
     """What a kernel wants to know about dropout: whether there is any, two keys, the threshold, the scale."""
     if p == 0:
         return False, 0, 0, 0, 1.0
-    return True, *reference.keys(seed), reference.threshold(p), reference.scale(p)
+    return True, *bits.keys(seed), bits.threshold(p), bits.scale(p)

@@ -209,7 +209,7 @@ def _run(kernel: threads.Kernel, nanoseconds: float, dim: int, *inputs: Array, e
         inputs = tuple([np.moveaxis(x, dim, -1) for x in inputs])
     out = np.empty(inputs[0].shape, inputs[0].dtype)
     if out.size:
-        n = out.shape[-1] if out.ndim else 1
+        (*_, n) = out.shape or (1,)
         rows = out.size // n
         lines = [np.ascontiguousarray(x).reshape(rows, n) for x in inputs]
         kernel(nanoseconds * out.size + 5 * rows, rows, *lines, *extra, out.reshape(rows, n))

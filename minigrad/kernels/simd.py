@@ -447,7 +447,7 @@ def _bits(x: float, digits: int) -> int:
 
 # ------------------------------------------------------------------------------------------------------------- dropout
 def _kept(builder: Any, start: Any, step: Any, keys: Any, threshold: Any, count: int) -> Any:
-    """Flags: whether the hash of start, start + step, ... is not below the threshold; see `reference.keep`."""
+    """Flags: whether the hash of start, start + step, ... is not below the threshold; see `bits.keep`."""
     word = ir.IntType(32)
 
     def same(x: Any) -> Lanes:
@@ -464,7 +464,7 @@ def _kept(builder: Any, start: Any, step: Any, keys: Any, threshold: Any, count:
 
 @intrinsic
 def kept(typing: Any, like: Any, start: Any, first_key: Any, second_key: Any, threshold: Any) -> Any:
-    """Flags: which of the elements start, start + 1, ... dropout keeps; see `reference.keep`."""
+    """Flags: which of the elements start, start + 1, ... dropout keeps; see `bits.keep`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, start, *keys, threshold = arguments

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, njit, types
 
-from . import reference, threads
+from . import bits, reference, threads
 from .simd import VECTOR, fma, kept, lanes, load_some, spread, store_some, where
 
 Array = np.ndarray
@@ -137,4 +137,4 @@ def _flat(x: Array, dtype: Any = None) -> Array:
 
 
 def _dropout(p: float, seed: int) -> tuple[int, int, int, float]:
-    return (*reference.keys(seed), reference.threshold(p), reference.scale(p)) if p else EVERYTHING
+    return (*bits.keys(seed), bits.threshold(p), bits.scale(p)) if p else EVERYTHING

@@ -93,13 +93,12 @@ def scaled_dot_product_attention(
     q, k, v = promote(q, k, v, floating=True)
     shape = (*q.shape[:-1], k.shape[-2])  # of the scores
     if mask is not None and mask.dtype != bool:
-        raise DTypeError(
-            f"scaled_dot_product_attention(): the mask has dtype {mask.dtype}; boolean, True = may attend"
-        )
+        raise DTypeError(f"scaled_dot_product_attention(): the mask has dtype {mask.dtype}; boolean, True = may attend")
     for name, x in (("mask", mask), ("bias", bias)):
         if x is not None and not _fits(x.shape, shape):
             raise ShapeError(
-                f"scaled_dot_product_attention(): the {name} has shape {x.shape}; it must broadcast to the scores {shape}"
+                f"scaled_dot_product_attention(): the {name} has shape {x.shape}; "
+                f"it must broadcast to the scores {shape}"
             )
     if bias is None:
         z, vjp = kernels.attention(q, k, v, mask, causal, scale, dropout_p, seed or 0)

@@ -53,7 +53,12 @@ class Adam(Optimizer):
         steps = [self._next_step(p, i, averages) if p.grad is not None else None for i, p in enumerate(flat.tensors)]
         (b1, b2), decay = group["betas"], group["weight_decay"]
         for tensors, part in flat.stretches(steps):
-            p, g, m, v = flat.data[part], flat.grad[part], averages["exp_avg"].flat[part], averages["exp_avg_sq"].flat[part]
+            p, g, m, v = (
+                flat.data[part],
+                flat.grad[part],
+                averages["exp_avg"].flat[part],
+                averages["exp_avg_sq"].flat[part],
+            )
             step = steps[tensors.start]
             kernels.adam(p, g, m, v, group["lr"], b1, b2, group["eps"], decay, self.decoupled, step)
 
