@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint check
+.PHONY: demo test lint check bench
 .NOTPARALLEL:
 
 # Train the English-to-French number translator and show what it does with numbers it has never seen. The second time:
@@ -21,13 +21,19 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# The benchmarks, beside PyTorch and, where it is installed, JAX: about an hour. One of them, and quickly:
+# make bench ARGS="step --quick".
+bench: $(VENV)/.bench
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
 # Everything that has to pass before a change goes in.
 check: lint test
 
 # An empty file that is younger than pyproject.toml says that the installation is up to date.
 $(VENV)/.demo: EXTRAS = draw
 $(VENV)/.test: EXTRAS = draw,test
-$(VENV)/.demo $(VENV)/.test: pyproject.toml
+$(VENV)/.bench: EXTRAS = draw,test,bench
+$(VENV)/.demo $(VENV)/.test $(VENV)/.bench: pyproject.toml
 	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('$(PYTHON) is Python %d.%d, but 3.11 is needed. Try: make $(MAKECMDGOALS) PYTHON=python3.11' % sys.version_info[:2])"
 	@$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@echo "Installing into $(VENV); this can take a minute."

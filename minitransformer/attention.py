@@ -174,7 +174,7 @@ class MultiHeadAttention(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
             tap=self.tap if self.watched("scores", "pattern") else None,
         )
-        z = self.tap("z", z).transpose(1, 2).flatten(2)  # (B, T, H K)
+        z = mg.ops.join_heads(self.tap("z", z))  # (B, T, H K)
         return self.tap("out", self.out_proj(z))  # (B, T, D)
 
     def keys_and_values(self, key: mg.Tensor, value: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
@@ -183,7 +183,7 @@ class MultiHeadAttention(nn.Module):
 
     def _split(self, x: mg.Tensor) -> mg.Tensor:
         """Cut the last dimension into heads: (B, T, H K) to (B, H, T, K)."""
-        return x.view(*x.shape[:2], self.nhead, self.head_dim).transpose(1, 2)
+        return mg.ops.split_heads(x, heads=self.nhead)
 
     def extra_repr(self) -> str:
         """The settings that the submodules do not show."""

@@ -295,6 +295,12 @@ CASES: dict[str, list[Case]] = {
         case(real(2, 3, 4), dims=(-1, 1, 0), without=("0-d",)),
         case(real(), dims=(), without=NO_SIZES),
     ],
+    "split_heads": [
+        case(real(2, 3, 6), heads=2, without=("0-d", "size 0", "size 1")),
+        case(real(3, 4), heads=4, without=("0-d", "size 0", "size 1")),
+        case(real(2, 1, 3, 2), heads=1, without=("0-d",)),
+    ],
+    "join_heads": [case(real(2, 2, 3, 4), without=("0-d",)), case(real(3, 1, 2), without=("0-d",))],
     "transpose": [
         case(real(2, 3, 4), dim0=0, dim1=-1, without=("0-d",)),
         case(real(3, 4), dim0=1, dim1=0, without=("0-d",)),

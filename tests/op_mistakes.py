@@ -79,6 +79,8 @@ SHAPES = [
     wrong("permute", "a has shape (2, 3); dims (0,) must name every dimension once", A, dims=(0,)),
     wrong("permute", "a has shape (2, 3); dim (0, 0) names one dimension twice", A, dims=(0, 0)),
     wrong("transpose", "a has shape (2, 3); dim 2 is outside [-2, 1]", A, dim0=0, dim1=2, error=IndexError),
+    wrong("split_heads", "a has shape (2, 3); its last size must be a multiple of heads = 2", A, heads=2),
+    wrong("join_heads", "a has shape (2, 3); it must be (..., heads, tokens, size)", A),
     wrong("expand", "a has shape (2, 3); it cannot be expanded to (3,)", A, shape=(3,)),
     wrong("expand", "a has shape (2, 3); it cannot be expanded to (-1, 2, 3)", A, shape=(-1, 2, 3)),
     wrong("expand", "a has shape (2, 3); only dimensions of size 1 can be expanded", A, shape=(4, 3)),

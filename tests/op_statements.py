@@ -129,6 +129,16 @@ def transpose(x: Array, *, dim0: int, dim1: int) -> Array:
     return permute(x, dims=tuple(order))
 
 
+def split_heads(x: Array, *, heads: int) -> Array:
+    size = x.shape[-1] // heads
+    return build((*x.shape[:-2], heads, x.shape[-2], size), lambda *i: x[(*i[:-3], i[-2], i[-3] * size + i[-1])])
+
+
+def join_heads(z: Array) -> Array:
+    heads, length, size = z.shape[-3:]
+    return build((*z.shape[:-3], length, heads * size), lambda *i: z[(*i[:-2], i[-1] // size, i[-2], i[-1] % size)])
+
+
 def expand(x: Array, *, shape: tuple[int, ...]) -> Array:
     new = len(shape) - x.ndim
     full = tuple(x.shape[d - new] if n == -1 else n for d, n in enumerate(shape))
@@ -330,6 +340,8 @@ STATEMENTS: dict[str, Callable[..., Any]] = {
     "reshape": same_order,
     "view": same_order,
     "permute": permute,
+    "split_heads": split_heads,
+    "join_heads": join_heads,
     "transpose": transpose,
     "expand": expand,
     "squeeze": squeeze,

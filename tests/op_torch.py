@@ -61,6 +61,8 @@ TORCH |= {
     "logical_xor": lambda torch, a, b: a ^ b,
     "logical_not": lambda torch, a: ~a,
     "view": lambda torch, x, shape: x.view(shape),
+    "split_heads": lambda torch, x, heads: x.unflatten(-1, (heads, -1)).transpose(-3, -2),
+    "join_heads": lambda torch, z: z.transpose(-3, -2).flatten(-2),
     "expand": lambda torch, x, shape: x.expand(shape),
     "cat": lambda torch, *xs, dim=0: torch.cat(xs, dim=dim),
     "stack": lambda torch, *xs, dim=0: torch.stack(xs, dim=dim),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import kernels
 from minigrad.core import definitions
-from minigrad.kernels import activation, norm, reference
+from minigrad.kernels import activation, bits, norm, reference
 from minigrad.nn import functional as F
 from tests.test_kernels import DTYPES, arrays
 from tests.test_norm import SEED, assert_all_close, either, in_float64, run, several_threads, widths  # noqa: F401

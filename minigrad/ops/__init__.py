@@ -38,7 +38,7 @@ from .arithmetic import (
     tanh,
     where,
 )
-from .attention import attention_definition, scaled_dot_product_attention
+from .attention import attention_definition, join_heads, scaled_dot_product_attention, split_heads
 from .index import embed_tokens, embedding, gather, index, index_put, scatter
 from .loss import cross_entropy
 from .matmul import linear, matmul
@@ -104,6 +104,7 @@ __all__ = [
     "index",
     "index_put",
     "isfinite",
+    "join_heads",
     "layer_norm",
     "le",
     "linear",
@@ -139,6 +140,7 @@ __all__ = [
     "sin",
     "softmax",
     "split",
+    "split_heads",
     "sqrt",
     "squeeze",
     "stack",

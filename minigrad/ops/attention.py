@@ -15,8 +15,44 @@ from ..op import op
 from .arithmetic import add, mul
 from .matmul import matmul
 from .norm import dropout
-from .shape import transpose
+from .shape import reshape, transpose
 from .softmax import masked_softmax, softmax
+
+
+def split_heads_definition(x: Any, *, heads: int) -> Any:
+    """(..., T, H K) as (..., T, H, K), with T and H swapped"""
+    return transpose(reshape(x, shape=(*x.shape[:-1], heads, x.shape[-1] // heads)), dim0=-3, dim1=-2)
+
+
+@op(definition=split_heads_definition, view=True)
+def split_heads(x: Array, *, heads: int) -> Any:
+    """y[..., h, t, k] = x[..., t, h K + k]: the vectors of all tokens, cut into heads.   dL/dx = g, put together again
+
+    Shapes: x (..., T, H K), y (..., H, T, K).
+    """
+    if x.ndim < 2 or heads < 1 or x.shape[-1] % heads:
+        raise ShapeError(f"split_heads(): a has shape {x.shape}; its last size must be a multiple of heads = {heads}")
+    shape = x.shape
+    y = x.reshape(*shape[:-1], heads, shape[-1] // heads).swapaxes(-3, -2)
+    return y, lambda g: g.swapaxes(-3, -2).reshape(shape)
+
+
+def join_heads_definition(z: Any) -> Any:
+    """(..., H, T, K) with H and T swapped, as (..., T, H K)"""
+    z = transpose(z, dim0=-3, dim1=-2)
+    return reshape(z, shape=(*z.shape[:-2], z.shape[-2] * z.shape[-1]))
+
+
+@op(definition=join_heads_definition, view=True)
+def join_heads(z: Array) -> Any:
+    """y[..., t, h K + k] = z[..., h, t, k]: the heads side by side again.   dL/dz = g, cut again
+
+    Shapes: z (..., H, T, K), y (..., T, H K).
+    """
+    require(z.ndim >= 3, "join_heads(): a has shape {}; it must be (..., heads, tokens, size)", z)
+    y = z.swapaxes(-3, -2)
+    shape = y.shape
+    return y.reshape(*shape[:-2], shape[-2] * shape[-1]), lambda g: g.reshape(shape).swapaxes(-3, -2)
 
 
 def attention_definition(

@@ -84,17 +84,17 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
     """
     require(weight.ndim == 2, "linear(): the weight has shape {}; it must be (O, I)", weight)
     require(
-        x.ndim > 0 and x.shape[-1] == weight.shape[1],
+        x.shape[-1:] == weight.shape[1:],
         "linear(): x has shape {}, the weight has shape {}; the last sizes must be equal. "
         "Check the in_features of the layer.",
         x,
         weight,
     )
-    require(
-        bias is None or bias.shape == weight.shape[:1], "linear(): the weight has shape {}, the bias {}", weight, bias
-    )
-    x, weight, *rest = promote(x, weight, *([] if bias is None else [bias]))
-    bias = rest[0] if rest else None
+    if bias is None:
+        x, weight = promote(x, weight)
+    else:
+        require(bias.shape == weight.shape[:1], "linear(): the weight has shape {}, the bias {}", weight, bias)
+        x, weight, bias = promote(x, weight, bias)
     shape, flat = x.shape, (_rows(x), len(weight))
     rows = x.reshape(flat[0], shape[-1])  # (R, I)
     y = kernels.linear(rows, weight, bias)  # (R, O)
