@@ -8,13 +8,14 @@ stretch, and writing to one parameter is not writing to its neighbour.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from .core import Array, ShapeError, Value
-from .writes import owner
+from .writes import owner, writes
 
 ALIGNMENT = 64  # bytes: a stretch begins where a line of the cache does
 
@@ -22,22 +23,24 @@ ALIGNMENT = 64  # bytes: a stretch begins where a line of the cache does
 class Flat:
     """Room for the data and the gradients of tensors of one dtype, which are moved here.
 
-    `data` and `grad` are the 1-d arrays of all of them; between two stretches there may be a few zeros.
+    `data` and `grad` are the 1-d arrays of all of them; between two stretches there may be a few zeros. A single
+    contiguous tensor stays where it is.
     """
 
     def __init__(self, tensors: Sequence[Value]) -> None:
         self.tensors: list[Any] = list(tensors)
         self.dtype = tensors[0].data.dtype
+        self.shapes = [x.data.shape for x in tensors]
         step = ALIGNMENT // self.dtype.itemsize
-        sizes = [-(-x.data.size // step) * step for x in tensors]
-        self.starts = [0, *np.cumsum(sizes).tolist()]
+        self.starts = [0, *np.cumsum([-(-x.data.size // step) * step for x in tensors]).tolist()]
         alone = len(tensors) == 1 and tensors[0].data.flags.c_contiguous
-        self.data = tensors[0].data.reshape(-1) if alone else self.new()  # a single tensor may stay where it is
-        self.grad = self.new()
+        self.data = tensors[0].data.reshape(-1) if alone else self.new()
         self.places = [tensors[0].data] if alone else [self.view(self.data, i) for i in range(len(tensors))]
-        for i, (x, place) in enumerate(zip(tensors, self.places, strict=True)):
+        for x, place in zip(tensors, self.places, strict=True):
             place[...] = x.data
-            x.data, x.home = place, self.view(self.grad, i)
+            x.data = place
+        self.extras: dict[str, Any] = {}  # what an optimiser wants to keep in the same order
+        self.give_homes()
 
     def new(self) -> Array:
         """Zeros, laid out like `data`."""
@@ -48,20 +51,45 @@ class Flat:
 
     def view(self, flat: Array, i: int) -> Array:
         """The stretch of tensor i in `flat`, in its shape. To NumPy the memoryview's part is memory of its own."""
-        shape, start = self.tensors[i].data.shape, self.starts[i]
+        shape, start = self.shapes[i], self.starts[i]
         stretch: Any = flat[start : start + math.prod(shape)]
         return np.frombuffer(memoryview(stretch).cast("B"), self.dtype).reshape(shape)
 
+    def give_homes(self) -> None:
+        """Make room for the gradients. Only the tensors hold on to it, so that one can see whether others do."""
+        self.grad = self.new()
+        for i, x in enumerate(self.tensors):
+            x.home = self.view(self.grad, i)
+        self.homes = [weakref.ref(x.home) for x in self.tensors]
+
+    def fits(self) -> bool:
+        """Whether all tensors still have the shapes and the dtype for which this room was made."""
+        return all(
+            x.data is place or (x.data.shape == place.shape and x.data.dtype == place.dtype)
+            for x, place in zip(self.tensors, self.places, strict=True)
+        )
+
     def gather(self) -> None:
-        """Take in again what has been put elsewhere: `x.data = ...` and `x.grad = ...` are free to everybody."""
+        """Take in what lies elsewhere: `x.data = ...` and `x.grad = ...` are free to everybody."""
+        elsewhere = []
         for i, (x, place) in enumerate(zip(self.tensors, self.places, strict=True)):
             if x.data is not place:
                 place[...] = x.data
                 x.data = place
-            if x.grad is not None and x.grad.data is not getattr(x, "home", None):
+            if x.grad is not None and x.grad.data is not self.homes[i]():
                 if x.grad.data.shape != place.shape:
                     raise ShapeError(f"a parameter has shape {place.shape}, its gradient {x.grad.data.shape}.")
-                self.view(self.grad, i)[...] = x.grad.data
+                elsewhere.append(i)
+        if any(self.is_held(i) for i in elsewhere):  # somebody has kept an earlier gradient: leave them the memory
+            elsewhere = [i for i, x in enumerate(self.tensors) if x.grad is not None]
+            self.give_homes()
+        for i in elsewhere:
+            self.view(self.grad, i)[...] = self.tensors[i].grad.data
+
+    def is_held(self, i: int) -> bool:
+        """Whether anybody but tensor i holds on to the stretch for its gradient."""
+        x = self.tensors[i]
+        return not writes.has_room(x) if self.homes[i]() is x.home else self.homes[i]() is not None
 
     def stretches(self, keys: Sequence[object]) -> Iterator[tuple[slice, slice]]:
         """Runs of neighbours with equal keys that are not None: which tensors, and which part of `data`."""

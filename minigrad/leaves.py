@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
 _lock = threading.Lock()
 
 
+def _in_child() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held it, and it is not here to let go
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
 def settle(value: Value | None, g: Array) -> Array | None:
     """Move the first gradient that arrives at `value` to its `home`, so that the memory of `g` is free again.
 
@@ -23,7 +33,7 @@ def settle(value: Value | None, g: Array) -> Array | None:
     if value is None or value.grad is not None:
         return None
     with _lock:
-        if not writes.has_room(value):
+        if not writes.has_room(value) or value.home.shape != g.shape or value.home.dtype != g.dtype:
             return None
         place = value.home  # from now on there is no room
     np.copyto(place, g)

@@ -7,12 +7,11 @@ way wherever it is computed, so results do not depend on the number of threads, 
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import threading
 import warnings
-from time import perf_counter_ns
+from time import perf_counter_ns, thread_time_ns
 from typing import Any
 
 # A thread of OpenMP that has nothing to do spins or sleeps. To wake it costs up to 60 us, and a step of training shares
@@ -23,10 +22,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # GNU's OpenMP, the usual one o
 
 WORTH_SHARING = 30_000  # nanoseconds of work below which waking the other threads costs more than it brings
 
-# Where processors are short, sharing costs more than it brings. One sees it: the work takes far longer than it did at
-# best. Then kernels run alone for some time, PATIENCE times as long as has been lost.
-SLOW = 4  # times as long as at its best, and
-HICCUP = 100_000  # nanoseconds on top: so long a kernel may take before something counts as lost
+# Where processors are short, sharing costs more than it brings. One sees it: this thread has long done its part, and
+# waits for another one that does not get to run. Then kernels run alone for some time, PATIENCE times what was lost.
+HICCUP = 200_000  # nanoseconds that it may wait; for so long it may also spin before it sleeps
 PATIENCE = 8
 
 _alone_until = 0  # on the clock of time.perf_counter_ns
@@ -98,6 +96,14 @@ if hasattr(os, "register_at_fork"):  # a child of a thread that compiles would w
 
 
 # -------------------------------------------------------------------------------------------------------------- kernels
+def _judge(busy: int, took: int) -> None:
+    """Give up sharing for a while if this thread, while a kernel `took` its time, has mostly waited."""
+    global _alone_until
+    lost = took - 2 * busy - HICCUP
+    if lost > 0:
+        _alone_until = perf_counter_ns() + PATIENCE * lost
+
+
 class Kernel:
     """A Numba function over a range of items, compiled for one signature when it is first called.
 
@@ -113,8 +119,6 @@ class Kernel:
         self.dispatcher._cache = cache.Cache(serial)
         self.pool = share.pool
         self.run = self._first
-        self.compiled = False
-        self.best: dict[int, float] = {}  # what part of 2^size nanoseconds alone it takes shared, at the least
 
     def __call__(self, nanoseconds: float, items: int, *arguments: Any) -> None:
         """Run the kernel over `items` items, which would take one thread about `nanoseconds`."""
@@ -123,21 +127,11 @@ class Kernel:
             return
         try:
             most, address = self.pool()
-            compiled, start = self.compiled, perf_counter_ns()
+            busy, start = thread_time_ns(), perf_counter_ns()
             self.run(*arguments, 0, items, min(_threads, most), address)
-            if compiled:  # to compile takes its time, but that is not lost by sharing
-                self._judge(nanoseconds, start, perf_counter_ns())
+            _judge(thread_time_ns() - busy, perf_counter_ns() - start)
         finally:
             _pool.release()
-
-    def _judge(self, nanoseconds: float, start: int, end: int) -> None:
-        """Give up sharing for a while if this time it has lost time."""
-        global _alone_until
-        took, size = end - start, int(nanoseconds).bit_length()
-        best = self.best[size] = min(self.best.get(size, math.inf), took / max(nanoseconds, 1))
-        lost = took - SLOW * best * nanoseconds - HICCUP
-        if lost > 0:
-            _alone_until = end + PATIENCE * int(lost)
 
     def _first(self, *arguments: Any) -> None:
         """Stands in for the compiled function at the first call."""
@@ -147,4 +141,3 @@ class Kernel:
             self.dispatcher.disable_compile()
         self.run = self.dispatcher
         self.run(*arguments)
-        self.compiled = True

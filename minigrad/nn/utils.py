@@ -42,7 +42,7 @@ def clip_grad_norm_(
         raise GradError(f"clip_grad_norm_(): the norm of the gradients is {total}. Look for the op that made it so.")
     factor = max_norm / (total + 1e-6)
     if not factor >= 1:  # so written, a NaN spreads to all parameters, and is seen
-        for piece in pieces:
+        for piece in pieces if math.isfinite(factor) else gradients:  # NaN must not get between the gradients
             kernels.rescale(piece, factor)
         writes.stamp(*gradients)
     return Tensor(total, dtype=gradients[0].dtype if gradients else None)

@@ -14,7 +14,7 @@ from ..dtypes import promote
 from ..op import op
 from .arithmetic import add, mul
 from .matmul import matmul
-from .norm import dropout
+from .norm import check_dropout, dropout
 from .shape import reshape, transpose
 from .softmax import masked_softmax, softmax
 
@@ -122,9 +122,7 @@ def scaled_dot_product_attention(
         k,
         v,
     )
-    require(
-        dropout_p == 0 or seed is not None, "scaled_dot_product_attention(): dropout needs a seed", error=ValueError
-    )
+    seed = check_dropout("scaled_dot_product_attention", dropout_p, seed)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     q, k, v = promote(q, k, v, floating=True)
     shape = (*q.shape[:-1], k.shape[-2])  # of the scores
@@ -137,7 +135,7 @@ def scaled_dot_product_attention(
                 f"it must broadcast to the scores {shape}"
             )
     if bias is None:
-        z, vjp = kernels.attention(q, k, v, mask, causal, scale, dropout_p, seed or 0)
+        z, vjp = kernels.attention(q, k, v, mask, causal, scale, dropout_p, seed)
         return z, lambda g: (*vjp(g), None, None)
     return _with_bias(q, k, v, kernels.with_causal(mask, causal, shape), bias, scale, dropout_p, seed)
 

@@ -43,13 +43,12 @@ class Adam(Optimizer):
         check_range(name, lr=lr, eps=eps, weight_decay=weight_decay)
         check_range(name, below=1, beta1=betas[0], beta2=betas[1])
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
-        self.averages: dict[Flat, dict[str, Average]] = {}
 
     def update_flat(self, flat: Flat, group: Group) -> None:
         """One step for all parameters that have a gradient; those in a row that have taken as many steps, in one go."""
-        if flat not in self.averages:
-            self.averages[flat] = {"exp_avg": Average(flat), "exp_avg_sq": Average(flat)}
-        averages = self.averages[flat]
+        averages = flat.extras
+        if not averages:
+            averages |= {"exp_avg": Average(flat), "exp_avg_sq": Average(flat)}
         steps = [self._next_step(p, i, averages) if p.grad is not None else None for i, p in enumerate(flat.tensors)]
         (b1, b2), decay = group["betas"], group["weight_decay"]
         for tensors, part in flat.stretches(steps):

@@ -24,7 +24,7 @@ class Optimizer:
     schedules do; `state` maps each parameter to a dict of arrays in its dtype.
 
     The parameters of a group move into one piece of memory, and their gradients into another, so that one call of a
-    kernel can update them all; a parameter whose memory somebody else looks into stays where it is.
+    kernel can update them all; one whose memory somebody else looks into stays where it is, if it is contiguous.
     """
 
     def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
@@ -35,7 +35,7 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
-        self.flats: list[list[Flat]] = []  # of each group: the parameters of each dtype, and those that could not move
+        self.flats: list[list[Flat]] = []  # of each group, see _flats_of
         groups = list(params)
         if not groups:
             raise ValueError(f"{self._name}(): the list of parameters is empty. Was model.parameters() used up before?")
@@ -68,10 +68,7 @@ class Optimizer:
                 raise ValueError(f"{self._name}(): a parameter of shape {p.shape} is given twice; give each one once")
             known.add(id(p))
         self.param_groups.append({**self.defaults, **param_group, "params": params})
-        together: dict[Any, list[Tensor]] = {}
-        for p in params:
-            together.setdefault(id(p) if writes.shared(p) else p.dtype, []).append(p)
-        self.flats.append([Flat(tensors) for tensors in together.values()])
+        self._flats_of(len(self.param_groups) - 1)
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
@@ -90,8 +87,8 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        for group, flats in zip(self.param_groups, self.flats, strict=True):
-            for flat in flats:
+        for number, group in enumerate(self.param_groups):
+            for flat in self._flats_of(number):
                 try:
                     flat.gather()
                 except ShapeError as error:
@@ -101,6 +98,24 @@ class Optimizer:
                     self.update_flat(flat, group)
                 writes.stamp(*[p.data for p in flat.tensors if p.grad is not None])
         return loss
+
+    def _flats_of(self, number: int) -> list[Flat]:
+        """The memory of a group: one Flat for each dtype, and one for each parameter that could not move.
+
+        It is made anew when the group has other parameters than before, or they have other shapes or dtypes.
+        """
+        params, flats = self.param_groups[number]["params"], self.flats[number : number + 1]
+        known = [id(p) for flat in flats for part in flat for p in part.tensors]
+        if not flats or sorted(known) != sorted(map(id, params)) or not all(flat.fits() for flat in flats[0]):
+            self.flats[number : number + 1] = flats = [[]]  # let go of the old memory
+            together: dict[Any, list[Tensor]] = {}
+            for p in params:
+                together.setdefault(id(p) if writes.shared(p) else p.dtype, []).append(p)
+            flats[0] += [Flat(tensors) for tensors in together.values()]
+        return flats[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"flats": []}  # a copy has parameters of its own
 
     def update_flat(self, flat: Flat, group: Group) -> None:
         """Change all parameters of `flat` that have a gradient: one after the other, if not said otherwise."""
