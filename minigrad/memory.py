@@ -23,5 +23,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (ValueError, OSError, AttributeError):  # another C library
         return False
-    # An older glibc accepts no more than 32 MiB.
-    return bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1) and (mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)))
+    large = mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)  # all that an older glibc accepts
+    return bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1) and large)

@@ -53,12 +53,13 @@ class AddNorm(nn.Module):
 
     def forward(self, x: mg.Tensor, sublayer: Sublayer) -> mg.Tensor:
         """norm(x + dropout(sublayer(x)))."""
-        branch, norm = sublayer(x), self.norm
-        if self.residual and type(norm) is nn.LayerNorm and nn.may_fuse():
+        branch, norm, dropout = sublayer(x), self.norm, self.dropout
+        as_made = self.residual and type(dropout) is nn.Dropout and branch.shape == x.shape
+        if type(norm) is nn.LayerNorm and as_made and nn.may_fuse():
             return F.add_layer_norm(
-                x, branch, norm.normalized_shape, norm.weight, norm.bias, norm.eps, self.dropout.p, self.training
+                x, branch, norm.normalized_shape, norm.weight, norm.bias, norm.eps, dropout.p, dropout.training
             )
-        return norm(self._add(x, self.dropout(branch)))
+        return norm(self._add(x, dropout(branch)))
 
     def _add(self, x: mg.Tensor, branch: mg.Tensor) -> mg.Tensor:
         return x + branch if self.residual else branch
@@ -105,10 +106,11 @@ class FeedForward(nn.Module):
 
     def forward(self, x: mg.Tensor) -> mg.Tensor:
         """From (B, T, D) to (B, T, D)."""
-        name = FUSED_ACTIVATIONS.get(type(self.activation))
-        if name is not None and nn.may_fuse():
-            pre = F.linear(x, self.linear1.weight)  # (B, T, F), without the bias
-            return self.linear2(F.bias_activation(pre, self.linear1.bias, name, self.dropout.p, self.training))
+        first, dropout, name = self.linear1, self.dropout, FUSED_ACTIVATIONS.get(type(self.activation))
+        as_made = type(first) is nn.Linear and type(dropout) is nn.Dropout
+        if name is not None and as_made and nn.may_fuse():
+            pre = F.linear(x, first.weight)  # (B, T, F), without the bias
+            return self.linear2(F.bias_activation(pre, first.bias, name, dropout.p, dropout.training))
         pre = self.tap("pre", self.linear1(x))  # (B, T, F)
         return self.linear2(self.dropout(self.tap("post", self.activation(pre))))  # (B, T, D)
 

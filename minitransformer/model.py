@@ -69,9 +69,11 @@ class Stack(nn.Module):
         dropout(positions(scale table[ids])): what is added at the very bottom of the paper's figure.
         """
         pos = np.arange(offset, offset + ids.shape[1])
-        if isinstance(self.positions, Added) and nn.may_fuse():
-            added = self.positions.encoding(pos).type_as(table.weight)  # (T, D)
-            return table(ids, added, self.dropout.p if self.training else 0.0)
+        positions, dropout = self.positions, self.dropout
+        as_made = type(positions).embed is Added.embed and type(dropout) is nn.Dropout and type(table) is TokenEmbedding
+        if isinstance(positions, Added) and as_made and nn.may_fuse():
+            added = positions.encoding(pos).type_as(table.weight)  # (T, D)
+            return table(ids, added, dropout.p if dropout.training else 0.0)
         return self.dropout(self.positions.embed(table(ids), pos))
 
 

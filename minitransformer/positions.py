@@ -85,16 +85,18 @@ class Sinusoidal(Added):
                 "Use an even d_model, or learned positions."
             )
         self.d_model = d_model
-        self.pos, self.vectors = np.empty(0, int), np.empty((0, d_model))
+        self.last = np.empty(0, int), np.empty((0, d_model))
 
     def encoding(self, pos: Array) -> mg.Tensor:
         """Give the vectors (T, D) for the positions (T,), in float64; those of the last call are kept."""
-        if not np.array_equal(pos, self.pos):
+        known, vectors = self.last
+        if not np.array_equal(pos, known):
             two_i = np.arange(0, self.d_model, 2)
             angles = pos[:, None] / 10000.0 ** (two_i / self.d_model)  # (T, D/2)
             pairs = np.stack([np.sin(angles), np.cos(angles)], axis=-1)  # (T, D/2, 2)
-            self.pos, self.vectors = pos, pairs.reshape(len(pos), self.d_model)
-        return mg.from_numpy(self.vectors)  # (T, D)
+            vectors = pairs.reshape(len(pos), self.d_model)
+            self.last = pos.copy(), vectors
+        return mg.from_numpy(vectors.copy())  # (T, D)
 
     def extra_repr(self) -> str:
         """The size."""

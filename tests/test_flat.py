@@ -1,6 +1,8 @@
 """Parameters, gradients and the optimiser's state side by side, without anybody noticing."""
 
+import copy
 import gc
+import pickle
 import subprocess
 import sys
 
@@ -207,3 +209,86 @@ def test_freed_memory_is_kept_unless_told_otherwise():
         pytest.skip("not glibc, or MINIGRAD_KEEP_MEMORY=0")
     assert page_faults(opt_out=False) < 100  # of 4 KiB; the arrays have 25,600 pages
     assert page_faults(opt_out=True) > 10_000
+
+
+# ------------------------------------------------------------------------------------------- what a review found wrong
+def test_two_adams_each_move_the_parameter_with_gradients_of_a_backward_pass():
+    p = nn.Parameter(mg.zeros(3))
+    first, second = optim.Adam([p], lr=0.1), optim.Adam([p], lr=0.0)
+    (p * 2).backward(mg.ones(3))
+    first.step()
+    np.testing.assert_allclose(p.data, -0.1, rtol=1e-5)
+    second.step()
+    assert (second.state[p]["exp_avg"] != 0).all()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_of_an_optimiser_moves_the_copies_of_its_parameters(copied, rng):
+    model = nn.Linear(3, 2)
+    optimizer = optim.Adam(model.parameters(), lr=0.1)
+    x, g = mg.tensor(rng.standard_normal((4, 3)).astype("f4")), rng.standard_normal((4, 2)).astype("f4")
+
+    def step(model, optimizer):
+        optimizer.zero_grad()
+        model(x).backward(g)
+        optimizer.step()
+
+    step(model, optimizer)
+    model2, optimizer2 = copied((model, optimizer))
+    for _ in range(3):
+        step(model, optimizer)
+        step(model2, optimizer2)
+    np.testing.assert_array_equal(model.weight.data, model2.weight.data)
+    assert not np.shares_memory(model.weight.data, model2.weight.data)
+
+
+def test_a_gradient_of_nan_is_not_left_behind_between_the_others():
+    ps = [nn.Parameter(mg.ones(3)), nn.Parameter(mg.ones(5))]
+    optimizer = optim.SGD(ps, lr=0.0)
+    for factor in (np.nan, 1.0):
+        optimizer.zero_grad()
+        for p in ps:
+            (p * factor).backward(mg.ones_like(p))
+        norm = nn.utils.clip_grad_norm_(ps, 1.0).item()
+    assert norm == pytest.approx(np.sqrt(8))
+
+
+def test_steps_leave_the_gradients_alone_that_somebody_keeps():
+    p = nn.Parameter(mg.zeros(2))
+    for optimizer in (optim.SGD([p], lr=0.1), optim.Adam([p])):
+        kept = []
+        for i in range(5):
+            optimizer.zero_grad()
+            (p * float(i)).backward(mg.ones(2))
+            kept.append(p.grad)
+            optimizer.step()
+        assert [g.tolist() for g in kept] == [[i, i] for i in range(5)]
+
+
+def test_parameters_may_change_their_dtype_and_groups_their_parameters():
+    p, q = nn.Parameter(mg.zeros(3)), nn.Parameter(mg.zeros(3))
+    optimizer = optim.SGD([p, q], lr=1.0)
+
+    def step():
+        optimizer.zero_grad()
+        for x in (p, q):
+            (x * 1).backward(mg.ones_like(x))
+        optimizer.step()
+
+    p.data = p.data.astype(np.float64)
+    p.requires_grad_(False).requires_grad_()
+    step()
+    assert p.dtype == np.float64
+    assert p.tolist() == q.tolist() == [-1, -1, -1]
+    optimizer.param_groups[0]["params"] = [p]
+    step()
+    assert (p.tolist(), q.tolist()) == ([-2, -2, -2], [-1, -1, -1])
+
+
+def test_a_group_may_be_taken_away():
+    p, q = nn.Parameter(mg.zeros(3)), nn.Parameter(mg.zeros(3))
+    optimizer = optim.SGD([{"params": [p]}, {"params": [q]}], lr=1.0)
+    del optimizer.param_groups[0]
+    p.grad, q.grad = mg.ones(3), mg.ones(3)
+    optimizer.step()
+    assert (p.tolist(), q.tolist()) == ([0, 0, 0], [-1, -1, -1])

@@ -12,7 +12,7 @@ from minigrad.core import definitions, observe
 from minitransformer import AddNorm, FeedForward, PreNorm
 from minitransformer.attention import MultiHeadAttention
 from minitransformer.layers import DecoderLayer, EncoderLayer, make_add_norm
-from minitransformer.positions import Positions
+from minitransformer.positions import Positions, Sinusoidal
 from tests.graphs import Recorder
 from tests.models import sentences, small_config, small_model
 
@@ -229,3 +229,56 @@ def test_while_nobody_looks_a_layer_is_a_few_ops(rng):
     assert Counter(names)["add_layer_norm"] == 2
     assert Counter(names)["bias_activation"] == 1
     assert not {"dropout", "relu", "layer_norm", "softmax", "add"} & set(names)
+
+
+class Doubled(nn.Linear):
+    """A layer with a computation of its own."""
+
+    def forward(self, input):
+        return 2 * super().forward(input)
+
+
+class Negative(Sinusoidal):
+    """A scheme with an idea of its own of what to do with its vectors."""
+
+    def embed(self, x, pos):
+        return x - self.encoding(pos).type_as(x)
+
+
+def replace_norm(model):
+    model.encoder.layers[0].add_norm1.norm = nn.Identity()
+
+
+def replace_dropout(model):
+    model.encoder.layers[0].add_norm2.dropout = nn.Identity()
+
+
+def replace_linear(model):
+    layer = model.encoder.layers[0].ffn
+    layer.linear1 = Doubled(layer.linear1.in_features, layer.linear1.out_features).double()
+
+
+def replace_positions(model):
+    model.encoder.positions = Negative(model.config.d_model)
+
+
+def dropout_in_evaluation(model):
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.train()
+
+
+@pytest.mark.parametrize(
+    "change", [replace_norm, replace_dropout, replace_linear, replace_positions, dropout_in_evaluation]
+)
+def test_what_the_user_puts_into_a_model_is_what_runs(change, rng):
+    model = small_model(dropout=0.2, activation_dropout=0.2).train()
+    change(model)
+    src = sentences(rng, [5, 4])
+    mg.manual_seed(0)
+    fused = model.encode(src).detach().numpy()
+    mg.manual_seed(0)
+    with nn.capture(model):
+        watched = model.encode(src).detach().numpy()
+    np.testing.assert_allclose(fused, watched, rtol=1e-9, atol=1e-12)

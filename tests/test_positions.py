@@ -111,3 +111,12 @@ def test_the_registry_makes_what_the_configuration_says(name, kind, max_len):
 def test_an_added_scheme_must_say_what_it_adds():
     with pytest.raises(NotImplementedError, match="Added does not say what it adds"):
         Added().embed(mg.zeros(1, 2, 4), np.arange(2))
+
+
+def test_the_vectors_that_are_kept_are_nobody_elses():
+    scheme, pos = Sinusoidal(4), np.arange(3)
+    expected = scheme.encoding(pos).numpy().copy()
+    scheme.encoding(pos).zero_()
+    np.testing.assert_array_equal(scheme.encoding(pos).numpy(), expected)
+    pos += 5
+    np.testing.assert_array_equal(scheme.encoding(pos).numpy(), Sinusoidal(4).encoding(np.arange(5, 8)).numpy())

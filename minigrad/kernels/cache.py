@@ -66,9 +66,10 @@ def _environment(context: Any) -> str:
 
 
 def _parents() -> Iterator[Path]:
-    """Where Numba would keep its own, in the same order: as the user says, beside the source, in the home directory."""
+    """Where Numba would keep its own: where the user says, else beside the source, else in the home directory."""
     if config.CACHE_DIR:  # pyright: ignore[reportAttributeAccessIssue]  # made from the environment
         yield Path(config.CACHE_DIR)  # pyright: ignore[reportAttributeAccessIssue]
+        return
     yield PACKAGE / "__pycache__"
     yield Path(AppDirs("minigrad", appauthor=False).user_cache_dir)
 

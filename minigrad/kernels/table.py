@@ -94,7 +94,15 @@ def count_indices(ids: Array, n: int, ignored: int | None = None) -> tuple[int, 
     """See `reference.count_indices`."""
     report = np.zeros(2, np.int64)
     if ids.size:
-        _counting(0, ids.size, _flat(ids, np.int64), n, ignored is not None, ignored or 0, report)
+        _counting(
+            -1,  # never shared: there is one pair of numbers to report
+            ids.size,
+            _flat(ids, np.int64),
+            n,
+            ignored is not None,
+            ignored or 0,
+            report,
+        )
     return report.item(0), report.item(1)
 
 

@@ -2,3 +2,7 @@
 
 `python -m tests.benchmarks.NAME` runs one, `python -m tests.benchmarks` all; `harness` says how is measured.
 """
+
+import os
+
+ENVIRONMENT = dict(os.environ)  # before minigrad tells OpenMP how to wait: peers get none of our settings

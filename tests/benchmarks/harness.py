@@ -31,6 +31,7 @@ from typing import Any, Self, TypeVar
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from . import ENVIRONMENT
 from .worker import MOST_DELAY
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +55,7 @@ def environment(threads: int, peer: bool) -> dict[str, str]:
     """The environment of a contender with so many threads; pools read it when they are loaded."""
     one_thread = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"}
     return {
-        **os.environ,
+        **ENVIRONMENT,
         **dict.fromkeys(POOLS, str(threads)),
         **(KEEP_MEMORY if peer else {}),
         **(one_thread if threads == 1 else {}),

@@ -53,7 +53,7 @@ def softmax(kind: str, rows: int, width: int) -> Thunk:
         return lambda: kernels.log_softmax_vjp(y, g, -1)
     assert kind == "scaled, masked"
     mask = g > -0.5
-    return lambda: kernels.masked_softmax(x * np.float32(0.125), mask, -1)
+    return lambda: kernels.masked_softmax(x, mask, -1, 0.125)
 
 
 # ----------------------------------------------------------------------------------------------------------- fused ops
@@ -115,7 +115,13 @@ def parameters(numbers: int, tensors: int = 64) -> list[mg.nn.Parameter]:
 
 
 def adam(numbers: int) -> Thunk:
-    return mg.optim.Adam(parameters(numbers), **ADAM).step
+    made = parameters(numbers)
+    gradients = [p.grad for p in made]
+    optimizer = mg.optim.Adam(made, **ADAM)  # before the gradients arrive, as in training: they have a place then
+    for p, g in zip(made, gradients, strict=True):
+        p.grad = None
+        (p * 1).backward(g)
+    return optimizer.step
 
 
 def gradient_norm(numbers: int) -> Thunk:
