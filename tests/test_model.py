@@ -158,7 +158,7 @@ def test_an_error_says_in_which_module(path, rng):
     with pytest.raises(mg.ShapeError) as caught:
         model(sentences(rng, [4]), sentences(rng, [3], bos=True))
     assert caught.value.__notes__ == [f"in {path}.q_proj (Linear)"]
-    module.q_proj = nn.Linear(8, 6)  # what comes out is not two heads of size 4
+    module.q_proj = nn.Linear(8, 7)  # what comes out cannot be cut into two heads
     with pytest.raises(mg.ShapeError) as caught:
         model(sentences(rng, [4]), sentences(rng, [3], bos=True))
     assert caught.value.__notes__ == [f"in {path} (MultiHeadAttention)"]
