@@ -183,6 +183,7 @@ def test_the_op_is_its_definition_for_long_rows(causal, rng):
 LONG = """
 import resource, numpy as np
 from minigrad import kernels
+kernels.use("numba")
 T = 4096
 q, k, v, g = np.random.default_rng(0).standard_normal((4, 1, 2, T, 16)).astype(np.float32)
 def both_ways(length):
