@@ -17,6 +17,7 @@ from numba import from_dtype, njit, types
 from numpy.lib.array_utils import normalize_axis_index
 
 from . import reference, threads
+from .norm import get, put
 from .simd import (
     borrowed,
     exp,
@@ -25,10 +26,8 @@ from .simd import (
     greatest,
     lanes,
     load_flags,
-    load_some,
     maximum,
     spread,
-    store_some,
     total,
     where,
 )
@@ -45,7 +44,7 @@ def _greatest(row):
     n = row.size
     most = spread(row, -math.inf)
     for j in range(0, n, lanes(row)):
-        x = load_some(row, j, n - j)
+        x = get(row, j, n - j)
         most = maximum(most, where(first(x, n - j), x, -math.inf))
     return greatest(most)
 
@@ -57,12 +56,12 @@ def _softmax(x, out, top, bottom):
         row, y = x[i], out[i]
         n, m, s = row.size, _greatest(row), spread(row, 0)
         for j in range(0, n, lanes(row)):
-            e = exp(load_some(row, j, n - j) - m)
-            store_some(y, j, n - j, e)
+            e = exp(get(row, j, n - j) - m)
+            put(y, j, n - j, e)
             s = s + where(first(e, n - j), e, 0)
         scale = 1 / total(s)
         for j in range(0, n, lanes(row)):
-            store_some(y, j, n - j, load_some(y, j, n - j) * scale)
+            put(y, j, n - j, get(y, j, n - j) * scale)
 
 
 @njit(**_OPTIONS)
@@ -73,17 +72,17 @@ def _masked_softmax(x, masks, mask_of, scale, out, top, bottom):
         n, s = row.size, spread(row, 0)
         most = spread(row, -math.inf)
         for j in range(0, n, lanes(row)):
-            v = load_some(row, j, n - j) * scale
+            v = get(row, j, n - j) * scale
             most = maximum(most, where(load_flags(v, legal, j, n - j), v, -math.inf))
         m = greatest(most)
         for j in range(0, n, lanes(row)):
-            v = load_some(row, j, n - j) * scale
+            v = get(row, j, n - j) * scale
             e = where(load_flags(v, legal, j, n - j), exp(v - m), 0)
-            store_some(y, j, n - j, e)
+            put(y, j, n - j, e)
             s = s + e
         for j in range(0, n, lanes(row)):  # where nothing is legal all are 0, and 0 times 1 / 0 is none
-            e = load_some(y, j, n - j)
-            store_some(y, j, n - j, where(load_flags(e, legal, j, n - j), e * (1 / total(s)), 0))
+            e = get(y, j, n - j)
+            put(y, j, n - j, where(load_flags(e, legal, j, n - j), e * (1 / total(s)), 0))
 
 
 @njit(**_OPTIONS)
@@ -93,12 +92,12 @@ def _log_softmax(x, out, top, bottom):
         row, y = x[i], out[i]
         n, m, s = row.size, _greatest(row), spread(row, 0)
         for j in range(0, n, lanes(row)):
-            v = load_some(row, j, n - j) - m
-            store_some(y, j, n - j, v)
+            v = get(row, j, n - j) - m
+            put(y, j, n - j, v)
             s = s + where(first(v, n - j), exp(v), 0)
         log_sum = math.log(total(s))
         for j in range(0, n, lanes(row)):
-            store_some(y, j, n - j, load_some(y, j, n - j) - log_sum)
+            put(y, j, n - j, get(y, j, n - j) - log_sum)
 
 
 @njit(**_OPTIONS)
@@ -108,10 +107,10 @@ def _softmax_vjp(y, g, scale, out, top, bottom):
         p, h, d = y[i], g[i], out[i]
         n, s = p.size, spread(p, 0)
         for j in range(0, n, lanes(p)):
-            s = fma(load_some(p, j, n - j), load_some(h, j, n - j), s)
+            s = fma(get(p, j, n - j), get(h, j, n - j), s)
         along = total(s)
         for j in range(0, n, lanes(p)):
-            store_some(d, j, n - j, load_some(p, j, n - j) * (load_some(h, j, n - j) - along) * scale)
+            put(d, j, n - j, get(p, j, n - j) * (get(h, j, n - j) - along) * scale)
 
 
 @njit(**_OPTIONS)
@@ -121,10 +120,10 @@ def _log_softmax_vjp(y, g, out, top, bottom):
         log_p, h, d = y[i], g[i], out[i]
         n, s = h.size, spread(h, 0)
         for j in range(0, n, lanes(h)):
-            s = s + load_some(h, j, n - j)
+            s = s + get(h, j, n - j)
         sum_g = total(s)
         for j in range(0, n, lanes(h)):
-            store_some(d, j, n - j, load_some(h, j, n - j) - exp(load_some(log_p, j, n - j)) * sum_g)
+            put(d, j, n - j, get(h, j, n - j) - exp(get(log_p, j, n - j)) * sum_g)
 
 
 # -------------------------------------------------------------------------------------------------------- from Python

@@ -365,7 +365,13 @@ def greatest(typing: Any, x: Any) -> Any:
     """The greatest over the lanes, NaN aside."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return Lanes(builder, arguments[0]).reduced("fmax")
+        x = Lanes(builder, arguments[0])
+        half = x.count // 2
+        while half:  # the upper half against the lower one; LLVM's own reduction takes pains with NaN
+            turned = ir.Constant(ir.VectorType(ir.IntType(32), x.count), [(i + half) % x.count for i in range(x.count)])
+            other = Lanes(builder, builder.shuffle_vector(x.value, x.value, turned))
+            x, half = (x > other).where(x, other), half // 2
+        return builder.extract_element(x.value, ir.IntType(32)(0))
 
     return x.number(x), generate
 
