@@ -33,13 +33,18 @@ def assert_the_same(q, k, v, mask, causal, scale, p, seed, g):
     before = [x.tobytes() for x in inputs]
     ours = both_ways(kernels.attention, q, k, v, mask, causal, scale, p, seed, g)
     assert [x.tobytes() for x in inputs] == before
+    # What the softmax loses on the way back, dp - sum(dp p), is a difference of numbers as large as g v.
+    size = [abs(x).max(initial=0) for x in (q, k, v, g)]
+    lost = 16 * np.finfo(q.dtype).eps * v.shape[-1] * size[2] * size[3] * max(size[:2]) * scale
+    tolerance = max(TOLERANCE[q.dtype], float(lost))
     double = [x.astype(np.float64) for x in (q, k, v)]
     theirs = both_ways(reference.attention, *double, mask, causal, scale, p, seed, g.astype(np.float64))
     for name, x, expected in zip(("z", "dq", "dk", "dv"), ours, theirs, strict=True):
         assert x.dtype == q.dtype
         assert x.shape == expected.shape
-        size = max(1.0, abs(expected).max(initial=0))
-        np.testing.assert_allclose(x / size, expected / size, rtol=0, atol=TOLERANCE[q.dtype], err_msg=name)
+        np.testing.assert_allclose(
+            x, expected, rtol=0, atol=max(1.0, abs(expected).max(initial=0)) * tolerance, err_msg=name
+        )
 
 
 lengths = st.sampled_from([1, 2, 3, 7, 15, 16, 17, 33, 63, 64, 65, 130])
