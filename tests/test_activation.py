@@ -14,7 +14,7 @@ from minigrad.core import definitions
 from minigrad.kernels import activation, bits, norm, reference
 from minigrad.nn import functional as F
 from tests.test_kernels import DTYPES, arrays
-from tests.test_norm import SEED, assert_all_close, either, in_float64, run, several_threads, widths  # noqa: F401
+from tests.test_norm import SEED, assert_all_close, in_float64, run, widths
 
 NAMES = ["none", "relu", "gelu", "gelu_tanh"]
 
@@ -81,7 +81,7 @@ def test_the_kernels_write_their_results_and_nothing_beside_them(name, width, rn
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("name", NAMES)
-def test_results_do_not_depend_on_the_number_of_threads(name, with_bias, dtype, several_threads, rng):  # noqa: F811
+def test_results_do_not_depend_on_the_number_of_threads(name, with_bias, dtype, several_threads, rng):
     x, g = rng.standard_normal((2, 999, 19)).astype(dtype)
     bias = rng.standard_normal(19).astype(dtype) if with_bias else None
     outcomes = []
@@ -118,7 +118,7 @@ def test_gelu_is_exact_far_out_too(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", NAMES)
-def test_infinity_and_nan_come_out_as_the_definition_says(name, dtype, either):  # noqa: F811
+def test_infinity_and_nan_come_out_as_the_definition_says(name, dtype, either):
     x = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 1e-30, -1e-30, 15, -15, 100, -100], dtype)
     g = np.linspace(-2, 3, x.size).astype(dtype)
     outcomes = []
@@ -132,7 +132,7 @@ def test_infinity_and_nan_come_out_as_the_definition_says(name, dtype, either): 
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)  # NaN equals NaN here, and infinity its like
 
 
-def test_relu_lets_nothing_back_where_it_let_nothing_through(either, rng):  # noqa: F811
+def test_relu_lets_nothing_back_where_it_let_nothing_through(either, rng):
     x, g = rng.standard_normal((2, 60, 40))
     x[0, :3] = 0, -0.0, np.nan
     x[1, :] = 1e-300
@@ -145,7 +145,7 @@ def test_relu_lets_nothing_back_where_it_let_nothing_through(either, rng):  # no
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_everything_dropped_gives_zeros_and_gets_none_back(name, either, rng):  # noqa: F811
+def test_everything_dropped_gives_zeros_and_gets_none_back(name, either, rng):
     x, g = rng.standard_normal((2, 6, 20))
     y = kernels.bias_activation(x, x[0], name, 1.0, SEED)
     dx, dbias = kernels.bias_activation_vjp(y if name == "relu" else x, x[0], name, 1.0, SEED, g)
@@ -161,7 +161,7 @@ def test_the_sum_over_many_rows_stays_exact(rng):
 
 @pytest.mark.parametrize("shape", [(0,), (2, 0), (3, 1), ()])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_result_is_new_even_where_nothing_changes(name, shape, either):  # noqa: F811
+def test_the_result_is_new_even_where_nothing_changes(name, shape, either):
     x = np.ones(shape)
     y = run("bias_activation", x, None, name, 0.0, 0)
     dx, dbias = run("bias_activation_vjp", x, None, name, 0.0, 0, np.ones(shape))
@@ -181,7 +181,7 @@ def test_other_dtypes_and_mixtures_go_to_the_twin(name, dtypes, rng):
 
 # ----------------------------------------------------------------------------------------------- functions of tensors
 @pytest.mark.parametrize("name", ["relu", "gelu"])
-def test_bias_activation_is_the_three_functions_with_the_same_seed(name, either, rng):  # noqa: F811
+def test_bias_activation_is_the_three_functions_with_the_same_seed(name, either, rng):
     numbers = [rng.standard_normal((4, 6, 8)), rng.standard_normal(8)]
     first, second = ([mg.Tensor(x, requires_grad=True) for x in numbers] for _ in range(2))
     g = rng.standard_normal((4, 6, 8))

@@ -13,12 +13,6 @@ from tests.test_kernels import DTYPES, arrays, assert_close, in_float64, laid_ou
 WIDTHS = st.sampled_from([1, 3, 8, 15, 16, 17, 33, 64, 70])
 
 
-@pytest.fixture(params=["numpy", "numba"])
-def either(request):
-    with kernels.use(request.param):
-        yield request.param
-
-
 @st.composite
 def lookups(draw):
     """Indices (B, T), a table (V, D), positions (T, D) or None, a gradient (B, T, D), and settings."""

@@ -23,12 +23,6 @@ def _numba_kernels():
     kernels.set_num_threads(n)
 
 
-@pytest.fixture(params=["numpy", "numba"])
-def either(request):
-    with kernels.use(request.param):
-        yield request.param
-
-
 def factors(rng, shape, dtype, layout="nn"):
     """Random (M, K) and (K, N); "t" in the layout: transposed in memory."""
     m, k, n = shape

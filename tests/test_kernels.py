@@ -19,12 +19,6 @@ def _numba_kernels():
         yield
 
 
-@pytest.fixture(params=["numpy", "numba"])
-def either(request):
-    with kernels.use(request.param):
-        yield request.param
-
-
 @st.composite
 def laid_out(draw, values):
     """`values` as a read-only array somewhere in memory: transposed, with gaps, reversed."""

@@ -13,12 +13,6 @@ from tests.test_kernels import DTYPES, arrays, laid_out
 IGNORED = -100
 
 
-@pytest.fixture(params=["numpy", "numba"])
-def either(request):
-    with kernels.use(request.param):
-        yield request.param
-
-
 @st.composite
 def cases(draw):
     """Logits (R, V), targets of which some are ignored, and settings."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import kernels
-from minigrad.kernels import bits, norm, reference, threads
+from minigrad.kernels import bits, norm, reference
 from minigrad.nn import functional as F
 from tests.test_kernels import DTYPES, arrays
 
@@ -20,21 +20,6 @@ widths = st.sampled_from([0, 1, 3, 8, 15, 16, 17, 33, 64])
 def _numba_kernels():
     with kernels.use("numba"):
         yield
-
-
-@pytest.fixture(params=["numpy", "numba"])
-def either(request):
-    with kernels.use(request.param):
-        yield request.param
-
-
-@pytest.fixture
-def several_threads(monkeypatch):
-    """Work is shared however small it is; the test chooses by `kernels.set_num_threads`."""
-    before = kernels.get_num_threads()
-    monkeypatch.setattr(threads, "WORTH_SHARING", 0)
-    yield
-    kernels.set_num_threads(before)
 
 
 def run(name, *arguments):

@@ -13,12 +13,6 @@ from tests.test_kernels import DTYPES, arrays, laid_out
 sizes = st.sampled_from([0, 1, 7, 8, 15, 16, 17, 33, 100])
 
 
-@pytest.fixture(params=["numpy", "numba"])
-def either(request):
-    with kernels.use(request.param):
-        yield request.param
-
-
 def step_of_adam(p, g, m, v, lr, beta1, beta2, eps, weight_decay, decoupled, step):
     """As in the paper, and in torch.optim.Adam and AdamW, for one parameter."""
     if decoupled:
