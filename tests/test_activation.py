@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import kernels
 from minigrad.core import definitions
-from minigrad.kernels import activation, bits, norm, reference
+from minigrad.kernels import activation, bits, pieces, reference
 from minigrad.nn import functional as F
 from tests.test_kernels import DTYPES, arrays
 from tests.test_norm import SEED, assert_all_close, in_float64, run, widths
@@ -70,7 +70,7 @@ def test_the_kernels_write_their_results_and_nothing_beside_them(name, width, rn
     memory = np.full(3000, 77, np.float32)
     place = slice(1000, 1000 + x.size)
     bias = np.ones(width, np.float32)
-    settings = activation.KINDS[name], norm.dropping(0.3, SEED)
+    settings = activation.KINDS[name], pieces.dropping(0.3, SEED)
     activation._forwards[x.dtype](0, len(x), x.ravel(), bias, *settings, memory[place])
     expected = reference.bias_activation(x, bias, name, 0.3, SEED)
     np.testing.assert_allclose(memory[place], expected.ravel(), rtol=1e-4, atol=1e-6)

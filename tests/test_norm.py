@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import kernels
-from minigrad.kernels import bits, norm, reference
+from minigrad.kernels import bits, norm, pieces, reference
 from minigrad.nn import functional as F
 from tests.test_kernels import DTYPES, arrays
 
@@ -91,7 +91,7 @@ def test_the_kernels_write_their_results_and_nothing_beside_them(width, rng):
     places = [slice(1000, 1000 + n) for n in (x.size, x.size, len(x))]
     outputs = [m[place] for m, place in zip(memory, places, strict=True)]
     ones, zeros = np.ones(width, np.float32), np.zeros(width, np.float32)
-    settings = x.ravel(), x.ravel(), ones, zeros, 0.1, True, norm.dropping(0.3, SEED)
+    settings = x.ravel(), x.ravel(), ones, zeros, 0.1, True, pieces.dropping(0.3, SEED)
     norm._forwards[x.dtype](0, len(x), *settings, *outputs)
     expected = reference.add_layer_norm(x, x, None, None, 0.1, 0.3, SEED)
     for m, place, e in zip(memory, places, expected, strict=True):

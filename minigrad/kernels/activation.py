@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import overload
 
 from . import reference
-from .norm import alike, dropped, dropping, get, kernels, line, parts_of, put
+from .pieces import alike, dropped, dropping, get, kernels, line, parts_of, put
 from .simd import Lanes, _elementwise, absolute, exp, fma, ir, lanes, maximum, minimum, spread, where
 
 Array = np.ndarray

@@ -15,40 +15,17 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import from_dtype, njit, types
+from numba import njit
 
-from . import bits, reference, threads
+from . import reference
+from .pieces import alike, dropped, dropping, get, kernels, line, parts_of, put
 from .simd import first as these
-from .simd import fma, kept, lanes, load, load_some, spread, store, store_some, total, where
+from .simd import fma, lanes, spread, total, where
 
 Array = np.ndarray
 
 _OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
 BLOCK = 2048  # elements of a block of rows
-MOST_PARTS, ROWS_OF_A_PART = 64, 64
-
-
-# ----------------------------------------------------------------------------------------------------------- the pieces
-@njit(**_OPTIONS)
-def get(x, i, n):
-    """load_some(x, i, n), without the mask where all lanes are there: nearly always."""
-    return load(x, i) if n >= lanes(x) else load_some(x, i, n)
-
-
-@njit(**_OPTIONS)
-def put(x, i, n, vector):
-    """store_some(x, i, n, vector), without the mask where all lanes are there."""
-    if n >= lanes(x):
-        store(x, i, vector)
-    else:
-        store_some(x, i, n, vector)
-
-
-@njit(**_OPTIONS)
-def dropped(x, i, like, dropout):
-    """Dropout of the elements i, i + 1, ... of an array such as `like`; what `dropout` is, `dropping` says."""
-    _, first_key, second_key, threshold, scale = dropout
-    return x * where(kept(x, i, first_key, second_key, threshold), spread(like, scale), 0.0)
 
 
 # ------------------------------------------------------------------------------------------------------------- kernels
@@ -116,17 +93,6 @@ def _backward(n, r, weight, g, dropout, dx, dbranch, sums, parts, first, last):
 
 
 # --------------------------------------------------------------------------------------------------------- from Python
-def kernels(serial: Any, arguments: str) -> dict[Any, threads.Kernel]:
-    """A kernel for each dtype. `arguments` says what they are: array to Read or Write, Number, Flag, Size, Dropout."""
-    made = {}
-    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
-        number, flag, word = from_dtype(dtype), types.boolean, types.uint32
-        kinds = {"R": types.Array(number, 1, "C", readonly=True), "W": types.Array(number, 1, "C")}
-        kinds |= {"N": number, "F": flag, "S": types.intp, "D": types.Tuple((flag, word, word, word, number))}
-        made[dtype] = threads.Kernel(serial, tuple([kinds[letter] for letter in arguments]))
-    return made
-
-
 _forwards = kernels(_forward, "RRRRNFDWWWSS")
 _backwards = kernels(_backward, "RRRRDWWWSSS")
 
@@ -213,25 +179,3 @@ def _run_backward(
     )
     both = sums.sum(0) if parts > 1 else sums[0]
     return dx, dbranch, both[0], both[1]
-
-
-def alike(x: Array, *others: Array | None) -> bool:
-    """Whether there is something to do, in one dtype, for which there is a kernel."""
-    return x.size > 0 and x.dtype in _forwards and {a.dtype for a in others if a is not None} <= {x.dtype}
-
-
-def line(x: Array) -> Array:
-    """The elements in the order of reading, next to each other."""
-    return (x if x.flags.aligned else x.copy()).ravel()
-
-
-def parts_of(rows: int) -> int:
-    """Into how many parts to cut rows over which is summed: a function of their number, not of the threads."""
-    return min(MOST_PARTS, max(1, rows // ROWS_OF_A_PART))
-
-
-def dropping(p: float, seed: int) -> tuple[bool, int, int, int, float]:
-    """What a kernel wants to know about dropout: whether there is any, two keys, the threshold, the scale."""
-    if p == 0:
-        return False, 0, 0, 0, 1.0
-    return True, *bits.keys(seed), bits.threshold(p), bits.scale(p)

@@ -17,7 +17,7 @@ from numba import from_dtype, njit, types
 from numpy.lib.array_utils import normalize_axis_index
 
 from . import reference, threads
-from .norm import get, put
+from .pieces import get, put
 from .simd import (
     borrowed,
     exp,
