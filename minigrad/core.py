@@ -53,8 +53,8 @@ class _State(threading.local):
 
     def __init__(self) -> None:
         self.outer_modes: list[bool] = []
-        # Infinity and NaN are results like others, as in PyTorch: no warnings. np.errstate does that too, but takes as
-        # long as a small operation; a context in which NumPy keeps quiet, made once and stepped into, a tenth of it.
+        # Infinity and NaN are results like others, as in PyTorch: no warnings. np.errstate takes as long as a small
+        # operation; a context in which NumPy keeps quiet, made once and stepped into, a tenth of it.
         context = copy_context()
         context.run(np.seterr, all="ignore")
         self.quietly = context.run
@@ -79,11 +79,8 @@ class Node:
     __slots__ = ("__weakref__", "dtype", "holder", "module", "op", "parents", "products", "serial", "shape")
 
     def __init__(self, op: Op | None, parents: tuple[Node | None, ...], products: Any, value: Array) -> None:
-        self.op = op
-        self.parents = parents
-        self.products = products
-        self.shape = value.shape
-        self.dtype = value.dtype
+        self.op, self.parents, self.products = op, parents, products
+        self.shape, self.dtype = value.shape, value.dtype
         self.module = state.module
         self.holder: weakref.ref[Value] | None = None
         self.serial = next(clock)
@@ -112,8 +109,7 @@ class Value:
 def leaf(value: Value) -> Node:
     """The node of a tensor at which the backward pass ends: it has no parents and keeps what arrives in `.grad`."""
     node = Node(None, (), (), value.data)
-    node.module = None
-    node.holder = weakref.ref(value)
+    node.module, node.holder = None, weakref.ref(value)
     return node
 
 
@@ -122,11 +118,12 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
     """Add to the `.grad` of every leaf below `root` its part of dL/dleaf, given `gradient` = dL/droot.
 
     A node waits in the queue until it is the youngest left; by then everything that used it has spoken. Its gradient
-    lives in `gradients` from the first arrival until it is passed on, no longer.
+    lives in `gradients` from the first arrival until it is passed on, or, that of a leaf, until the end.
     """
     gradients: dict[Node, Array] = {root: gradient}
     ours: set[Node] = set()  # whose sum this loop allocated, and may therefore add to in place
-    queue = [(-root.serial, root)]
+    queue = [(-root.serial, root)] if root.op else []
+    observers = state.observers
     while queue:
         node = heappop(queue)[1]
         g = gradients.pop(node)
@@ -136,9 +133,9 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
                 f"backward(): the graph below {node} has been freed by an earlier backward(). "
                 "Call the first one with retain_graph=True, or run the forward pass again."
             )
-        if node.serial < writes.latest and node.op is not None:
+        if node.serial < writes.latest:
             writes.check(node)
-        for observer in state.observers:
+        for observer in observers:
             observer.gradient(node, g)
         if node.holder is not None:
             accumulate(node.holder(), g)
@@ -148,22 +145,26 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
                 continue
             if type(d) is not np.ndarray or d.shape != parent.shape or d.dtype != parent.dtype:
                 d = _fit(d, parent, node)
-            for observer in state.observers:
+            for observer in observers:
                 observer.edge(node, position, parent, d)
             if parent not in gradients:
-                if parent.holder is not None and (place := settle(parent.holder(), d)) is not None:
+                if parent.op is not None:
+                    heappush(queue, (-parent.serial, parent))
+                elif (place := settle(parent.holder(), d)) is not None:
                     d = place
                     ours.add(parent)
                 gradients[parent] = d
-                heappush(queue, (-parent.serial, parent))
             elif parent in ours:
                 kernels.add(gradients[parent], d, out=gradients[parent])
             else:
                 gradients[parent] = kernels.add(gradients[parent], d)  # not into the first arrival: others may hold it
                 ours.add(parent)
-        if not retain_graph and node.op is not None:
-            node.products = None
-            node.parents = ()
+        if not retain_graph:
+            node.products, node.parents = None, ()
+    for node, g in sorted(gradients.items(), key=lambda item: -item[0].serial):  # what is left belongs to leaves
+        for observer in observers:
+            observer.gradient(node, g)
+        accumulate(node.holder(), g)
 
 
 def _fit(d: Any, parent: Node, node: Node) -> Array:
@@ -260,8 +261,7 @@ def observe(observer: Observer) -> Iterator[Observer]:
 @contextmanager
 def definitions() -> Iterator[None]:
     """Inside, every op that has a definition runs as its definition, down to the primitives."""
-    before = state.definitions
-    state.definitions = True
+    before, state.definitions = state.definitions, True
     try:
         yield
     finally:

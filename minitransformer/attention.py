@@ -161,6 +161,8 @@ class MultiHeadAttention(nn.Module):
                     f"MultiHeadAttention(): {name} has shape {x.shape}; it must be (batch, length, d_model). "
                     f"For one sentence try {name}.unsqueeze(0)."
                 )
+        if cache is None and key is value and self._as_made(positions) and nn.may_fuse():
+            return self._fused(query, None if key is query else key, mask)
         q = self.tap("q", self._split(self.q_proj(query)))  # (B, H, T, K)
         k, v = self.keys_and_values(key, value) if cache is None else cache(self, key, value)  # (B, H, S, K)
         q_pos, k_pos = np.arange(offset, offset + q.shape[2]), np.arange(k.shape[2])
@@ -176,6 +178,26 @@ class MultiHeadAttention(nn.Module):
         )
         z = mg.ops.join_heads(self.tap("z", z))  # (B, T, H K)
         return self.tap("out", self.out_proj(z))  # (B, T, D)
+
+    def _as_made(self, positions: Positions) -> bool:
+        """Whether all parts are of the kinds that one op computes together."""
+        return (
+            type(self.score) is ScaledDotProduct
+            and type(self.q_proj) is type(self.k_proj) is type(self.v_proj) is type(self.out_proj) is nn.Linear
+            and type(positions).rotate is Positions.rotate
+            and type(positions).bias is Positions.bias
+        )
+
+    def _fused(self, x: mg.Tensor, memory: mg.Tensor | None, mask: Any) -> mg.Tensor:
+        q, k, v, out = self.q_proj, self.k_proj, self.v_proj, self.out_proj
+        p = self.dropout if self.training else 0.0
+        return mg.ops.multi_head_attention(
+            *(x, q.weight, k.weight, v.weight, out.weight, q.bias, k.bias, v.bias, out.bias, memory, mask),
+            heads=self.nhead,
+            scale=self.score.scale,
+            dropout_p=p,
+            seed=mg.random.next_seed() if p > 0 else None,
+        )
 
     def keys_and_values(self, key: mg.Tensor, value: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
         """Project key and value (B, S, D) to k and v (B, H, S, K)."""

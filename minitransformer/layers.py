@@ -106,11 +106,17 @@ class FeedForward(nn.Module):
 
     def forward(self, x: mg.Tensor) -> mg.Tensor:
         """From (B, T, D) to (B, T, D)."""
-        first, dropout, name = self.linear1, self.dropout, FUSED_ACTIVATIONS.get(type(self.activation))
-        as_made = type(first) is nn.Linear and type(dropout) is nn.Dropout
+        first, second, dropout = self.linear1, self.linear2, self.dropout
+        name = FUSED_ACTIVATIONS.get(type(self.activation))
+        as_made = type(first) is type(second) is nn.Linear and type(dropout) is nn.Dropout
         if name is not None and as_made and nn.may_fuse():
-            pre = F.linear(x, first.weight)  # (B, T, F), without the bias
-            return self.linear2(F.bias_activation(pre, first.bias, name, dropout.p, dropout.training))
+            p = dropout.p if dropout.training else 0.0
+            return mg.ops.feed_forward(
+                *(x, first.weight, second.weight, first.bias, second.bias),
+                activation=name,
+                p=p,
+                seed=mg.random.next_seed() if p > 0 else None,
+            )
         pre = self.tap("pre", self.linear1(x))  # (B, T, F)
         return self.linear2(self.dropout(self.tap("post", self.activation(pre))))  # (B, T, D)
 

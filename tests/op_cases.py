@@ -189,6 +189,37 @@ def activations() -> list[Case]:
     ]
 
 
+def multi_head() -> list[Case]:
+    """Two heads of size 3; x is of size 5, the memory of size 4, the result of size 7."""
+    x, memory, w_o, b_o = real(2, 4, 5), real(2, 6, 4), real(7, 6), real(7)
+    own, other = [real(6, 5), real(6, 5), real(6, 5), w_o], [real(6, 5), real(6, 4), real(6, 4), w_o]
+    biases, none = [real(6), real(6), real(6), b_o], [None] * 4
+    short = np.arange(6) < np.array([3, 6])[:, None, None, None]
+    settings = {"heads": 2, "without": NO_SIZES}
+    return [
+        case(x, *own, *biases, **settings),
+        case(x, *own, *none, None, boolean(2, 1, 4, 4), dropout_p=0.3, seed=4, **settings),
+        case(x, *own, None, real(6), None, b_o, None, np.tri(4, dtype=bool), scale=0.7, **settings),
+        case(x, *other, *biases, memory, short, **settings),
+        case(x, *other, *biases, memory, boolean(2, 2, 4, 6), dropout_p=0.5, seed=1, **settings),
+        case(x, *other, *none, memory, np.zeros((4, 6), bool), **settings),
+        case(real(0, 4, 5), *own, *biases, **settings),
+        case(real(1, 1, 1), *[real(1, 1)] * 4, *[real(1)] * 4, real(1, 1, 1), heads=1, without=("size 0", "0-d")),
+    ]
+
+
+def feed_forwards() -> list[Case]:
+    names = ("relu", "gelu", "gelu_tanh", "none")
+    every = [{"activation": a, "p": p, "seed": 7} for a in names for p in (0.0, 0.4)]
+    return [
+        *(case(real(2, 3, 4), real(7, 4), real(5, 7), real(7), real(5), without=("0-d",), **s) for s in every),
+        case(real(3, 4), real(6, 4), real(4, 6), without=("0-d",)),
+        case(real(4), real(6, 4), real(4, 6), None, real(4), activation="gelu", without=("0-d",)),
+        case(real(3, 4), real(6, 4), real(4, 6), real(6), None, without=("0-d",)),
+        case(real(0, 4), real(6, 4), real(4, 6), real(6), real(4), without=NO_SIZES),
+    ]
+
+
 MATMULS = [
     ((3, 4), (4, 5)),
     ((2, 3, 4), (4, 5)),
@@ -418,6 +449,8 @@ CASES: dict[str, list[Case]] = {
     ],
     "add_layer_norm": add_norms(),
     "bias_activation": activations(),
+    "feed_forward": feed_forwards(),
+    "multi_head_attention": multi_head(),
     "dropout": [
         case(real(3, 4), p=0.5, seed=1),
         case(real(2, 3, 4), p=0.1, seed=2**63),

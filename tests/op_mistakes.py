@@ -29,6 +29,8 @@ A = ones(2, 3)
 N = np.zeros((2, 3), np.int64)  # whole numbers
 M = np.ones((2, 3), bool)
 Q = ones(2, 3, 4, 5)
+X = ones(2, 4, 3)
+W4, NONE = [ones(3, 3)] * 4, [None] * 4
 
 BINARY = ("add", "sub", "mul", "div", "pow", "maximum", "minimum", "floor_divide", "remainder")
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
@@ -36,6 +38,7 @@ LOGICAL = ("logical_and", "logical_or", "logical_xor")
 REDUCTIONS = ("sum", "mean", "var", "std", "amax", "amin", "all", "any", "logsumexp")
 ALONG_ONE = ("argmax", "argmin", "softmax", "log_softmax")
 SDPA = "scaled_dot_product_attention"
+MHA = "multi_head_attention"
 
 ELEMENTWISE = [
     *(wrong(op, "the arguments have shapes (2, 3) and (4,)", A, ones(4)) for op in (*BINARY, *COMPARISONS)),
@@ -173,6 +176,47 @@ LAYERS = [
     wrong("add_layer_norm", "a has shape (2, 3), the branch has shape (3,); they must be equal", A, A[0]),
     wrong("add_layer_norm", "p = 1.5; a probability lies in [0, 1]", A, A, p=1.5, seed=1, error=ValueError),
     wrong("add_layer_norm", "dropout needs a seed", A, A, p=0.1, error=ValueError),
+    wrong(MHA, "x has shape (2, 3), the memory (2, 3); they must be (B, T, D) and (B, S, M)", A, *W4, heads=1),
+    wrong(MHA, "x has shape (2, 4, 3), the memory (1, 4, 3)", X, *W4, *NONE, X[:1], heads=1),
+    wrong(MHA, "the weight of q has shape (3, 2)", X, ones(3, 2), *W4[1:], heads=1),
+    wrong(
+        MHA,
+        "the weight of v has shape (3, 3), its bias (2,); they must be (3, 3) and (3,)",
+        X,
+        *W4,
+        None,
+        None,
+        ones(2),
+        heads=1,
+    ),
+    wrong(MHA, "the weight of the output has shape (3, 2)", X, *W4[:3], ones(3, 2), heads=1),
+    wrong(MHA, "the weight of q has shape (3, 3); its rows must be a multiple of heads = 2", X, *W4, heads=2),
+    wrong(MHA, "the mask has dtype float32; boolean", X, *W4, *NONE, None, ones(4, 4), heads=1, error=DTypeError),
+    wrong(
+        MHA,
+        "the mask has shape (4, 5); it must broadcast to the scores (2, 1, 4, 4)",
+        X,
+        *W4,
+        *NONE,
+        None,
+        np.ones((4, 5), bool),
+        heads=1,
+    ),
+    wrong(MHA, "dropout needs a seed", X, *W4, heads=1, dropout_p=0.1, error=ValueError),
+    wrong("feed_forward", "x has shape (2, 3), the weights (4, 2) and (3, 4)", A, ones(4, 2), ones(3, 4)),
+    wrong("feed_forward", "x has shape (2, 3), the weights (4, 3) and (3, 5)", A, ones(4, 3), ones(3, 5)),
+    wrong(
+        "feed_forward",
+        "their biases (3,) and None; a bias is as long as its weight",
+        A,
+        ones(4, 3),
+        ones(3, 4),
+        ones(3),
+    ),
+    wrong(
+        "feed_forward", "activation = 'swish'; it must be one of", A, W4[0], W4[0], activation="swish", error=ValueError
+    ),
+    wrong("feed_forward", "dropout needs a seed", A, W4[0], W4[0], p=0.1, error=ValueError),
     wrong("bias_activation", "a has dtype int64; it must be a float dtype", N, error=DTypeError),
     wrong("bias_activation", "a has shape (2, 3), the bias (2,); it must be (D,)", A, ones(2)),
     wrong("bias_activation", "a has shape (), the bias (); it must be (D,)", ones(), ones()),

@@ -289,6 +289,40 @@ def attention(
     return z
 
 
+def multi_head_attention(
+    x: Array,
+    w_q: Array,
+    w_k: Array,
+    w_v: Array,
+    w_o: Array,
+    b_q: Array | None = None,
+    b_k: Array | None = None,
+    b_v: Array | None = None,
+    b_o: Array | None = None,
+    memory: Array | None = None,
+    mask: Array | None = None,
+    *,
+    heads: int,
+    **settings: Any,
+) -> Array:
+    """One head after the other, each with its rows of the weights."""
+    memory = x if memory is None else memory
+    size = len(w_q) // heads
+
+    def cut(x: Array, w: Array, b: Array | None) -> Array:
+        y = linear(x, w, b)
+        return np.stack([y[..., h * size : (h + 1) * size] for h in range(heads)], axis=1)
+
+    z = attention(cut(x, w_q, b_q), cut(memory, w_k, b_k), cut(memory, w_v, b_v), mask, **settings)
+    return linear(np.concatenate([z[:, h] for h in range(heads)], axis=-1), w_o, b_o)
+
+
+def feed_forward(
+    x: Array, w_1: Array, w_2: Array, b_1: Array | None = None, b_2: Array | None = None, **settings: Any
+) -> Array:
+    return linear(bias_activation(linear(x, w_1), b_1, **settings), w_2, b_2)
+
+
 def flat_or_along(function: Callable[[list], int]) -> Callable[..., Array]:
     return along(lambda row: row.index(function(row)))
 
@@ -371,6 +405,8 @@ STATEMENTS: dict[str, Callable[..., Any]] = {
     "layer_norm": layer_norm,
     "add_layer_norm": add_layer_norm,
     "bias_activation": bias_activation,
+    "feed_forward": feed_forward,
+    "multi_head_attention": multi_head_attention,
     "dropout": dropout,
     "cross_entropy": cross_entropy,
     "scaled_dot_product_attention": attention,

@@ -157,3 +157,21 @@ def scaled_dot_product_attention(
     if dropout_p:
         return None
     return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=numbers, scale=scale)
+
+
+@as_torch
+def multi_head_attention(
+    torch, x, w_q, w_k, w_v, w_o, b_q=None, b_k=None, b_v=None, b_o=None, memory=None, mask=None, heads=1, **settings
+):
+    """PyTorch's wants inputs and results of one size."""
+    linear, memory = torch.nn.functional.linear, x if memory is None else memory
+    pairs = (x, w_q, b_q), (memory, w_k, b_k), (memory, w_v, b_v)
+    q, k, v = (linear(a, w, b).unflatten(-1, (heads, len(w) // heads)).transpose(1, 2) for a, w, b in pairs)
+    z = scaled_dot_product_attention(torch, q, k, v, mask, **settings)
+    return None if z is None else linear(z.transpose(1, 2).flatten(2), w_o, b_o)
+
+
+@as_torch
+def feed_forward(torch, x, w_1, w_2, b_1=None, b_2=None, **settings):
+    linear = torch.nn.functional.linear
+    return linear(bias_activation(torch, linear(x, w_1), b_1, **settings), w_2, b_2)

@@ -225,10 +225,7 @@ def test_while_nobody_looks_a_layer_is_a_few_ops(rng):
     with observe(Recorder()) as recorder:
         model.encode(sentences(rng, [5, 4]))
     names = [node.op.name for node, *_ in recorder.nodes]
-    assert names[0] == "embed_tokens"
-    assert Counter(names)["add_layer_norm"] == 2
-    assert Counter(names)["bias_activation"] == 1
-    assert not {"dropout", "relu", "layer_norm", "softmax", "add"} & set(names)
+    assert names == ["embed_tokens", "multi_head_attention", "add_layer_norm", "feed_forward", "add_layer_norm"]
 
 
 class Doubled(nn.Linear):

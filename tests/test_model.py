@@ -157,6 +157,10 @@ def test_an_error_says_in_which_module(path, rng):
     module.q_proj = nn.Linear(5, 8)
     with pytest.raises(mg.ShapeError) as caught:
         model(sentences(rng, [4]), sentences(rng, [3], bos=True))
+    assert "the weight of q has shape (8, 5)" in str(caught.value)
+    assert caught.value.__notes__ == [f"in {path} (MultiHeadAttention)"]
+    with nn.capture(module), pytest.raises(mg.ShapeError) as caught:
+        model(sentences(rng, [4]), sentences(rng, [3], bos=True))
     assert caught.value.__notes__ == [f"in {path}.q_proj (Linear)"]
     module.q_proj = nn.Linear(8, 7)  # what comes out cannot be cut into two heads
     with pytest.raises(mg.ShapeError) as caught:
@@ -182,7 +186,7 @@ def test_the_graph_is_freed_with_the_loss(after_backward, rng):
         with observe(Weakly()) as weakly:
             logits = model(sentences(rng, [4, 2]), sentences(rng, [3, 3], bos=True))
             loss = (logits * rng.standard_normal(logits.shape)).sum()
-            assert sum(reference() is not None for reference in weakly.nodes) > 50
+            assert sum(reference() is not None for reference in weakly.nodes) > 20
             if after_backward:
                 loss.backward()
             del logits, loss

@@ -76,6 +76,7 @@ def chunks(monkeypatch):
     kernel, calls = threads.Kernel(njit(lambda first, last: None), ()), []
     monkeypatch.setattr(kernel, "run", lambda first, last, chunks, pool: calls.append(chunks))
     monkeypatch.setattr(threads, "_alone_until", 0)
+    monkeypatch.setattr(threads, "_watched_until", 0)
     kernels.set_num_threads(2)
     return kernel, calls
 
@@ -96,7 +97,7 @@ def test_work_is_shared_from_a_size_on(chunks):
 
 def clocks(monkeypatch, kernel, calls, lasts):
     """Let the calls of a kernel take so long, and this thread be busy for so long: (took, busy) for each."""
-    now, busy, lasts = [10**12], [0], iter(lasts)
+    now, busy, lasts = [10**12], [10**9], iter(lasts)
     monkeypatch.setattr(threads, "perf_counter_ns", lambda: now[0])
     monkeypatch.setattr(threads, "thread_time_ns", lambda: busy[0])
 
@@ -113,10 +114,10 @@ def clocks(monkeypatch, kernel, calls, lasts):
 def test_work_that_lost_time_when_it_was_shared_is_not_shared_for_a_while(chunks, monkeypatch):
     kernel, calls = chunks
     quick, waited = (50_000, 40_000), (1_400_000, 100_000)  # 1 ms is lost, besides the hiccup
-    now = clocks(monkeypatch, kernel, calls, [quick, quick, waited, quick, quick])
-    for _ in range(4):
+    now = clocks(monkeypatch, kernel, calls, [quick, waited, quick, waited, quick, quick])
+    for _ in range(5):
         kernel(100_000, 10)
-    assert calls == [2, 2, 2, 1]
+    assert calls == [2, 2, 2, 2, 1]  # the first wait is what makes it look for the second
     now[0] += threads.PATIENCE * 1_000_000
     kernel(100_000, 10)
     assert calls[-1] == 2
@@ -125,10 +126,24 @@ def test_work_that_lost_time_when_it_was_shared_is_not_shared_for_a_while(chunks
 def test_work_that_takes_long_is_no_contention(chunks, monkeypatch):
     """However wrong the estimate is, and however much longer than the time before: compiling, a mask that is full."""
     kernel, calls = chunks
-    clocks(monkeypatch, kernel, calls, [(50_000, 50_000), (3 * 10**9, 3 * 10**9), (10**7, 6 * 10**6), (50_000, 50_000)])
-    for _ in range(4):
+    long, half = (3 * 10**9, 3 * 10**9), (10**7, 6 * 10**6)
+    clocks(monkeypatch, kernel, calls, [(50_000, 50_000), long, half, long, half, (50_000, 50_000)])
+    for _ in range(6):
         kernel(100_000, 10)
-    assert calls == [2, 2, 2, 2]
+    assert calls == [2] * 6
+
+
+def test_the_clock_that_costs_time_is_read_only_after_something_took_too_long(chunks, monkeypatch):
+    kernel, calls = chunks
+    now = clocks(monkeypatch, kernel, calls, [(50_000, 40_000), (10**7, 10**7), (50_000, 40_000), (50_000, 40_000)])
+    reads = []
+    monkeypatch.setattr(threads, "thread_time_ns", lambda: reads.append(now[0]) or 10**9)
+    for expected in (0, 0, 2):
+        kernel(100_000, 10)
+        assert len(reads) == expected
+    now[0] += threads.WATCH
+    kernel(100_000, 10)
+    assert len(reads) == 2
 
 
 @njit

@@ -265,27 +265,39 @@ _backwards = _kernels(_backward, "read", "per query", "per query", "read", "writ
 
 
 def attention(
-    q: Array, k: Array, v: Array, mask: Array | None, causal: bool, scale: float, p: float, seed: int
-) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array]]]:
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    causal: bool,
+    scale: float,
+    p: float,
+    seed: int,
+    *,
+    out: Array | None = None,
+) -> tuple[Array, Callable[..., tuple[Array, Array, Array]]]:
     """See `reference.attention`."""
     kernel = _forwards.get(q.dtype)
     if kernel is None or not q.dtype == k.dtype == v.dtype or q.ndim > 4 or 0 in (*q.shape, *k.shape, v.shape[-1]):
-        return reference.attention(q, k, v, mask, causal, scale, p, seed)
+        return reference.attention(q, k, v, mask, causal, scale, p, seed, out=out)
     q4, k4, v4 = _four(q), _four(k), _four(v)
     (batch, heads, length, size), reach = q4.shape, k4.shape[2]
     shut = np.broadcast_to(np.True_ if mask is None else mask, (batch, heads, length, reach))
     dropped = bits.threshold(p) if p > 0 else 0
     inputs = (q4, k4, v4, shut, causal or mask is not None, causal, scale)
     inputs = (*inputs, bits.keys(seed), dropped, bits.scale(p))
-    z = _with_heads_inside(batch, heads, length, v.shape[-1], q.dtype)
+    z = _with_heads_inside(batch, heads, length, v.shape[-1], q.dtype) if out is None else _four(out)
     greatest, inverse = np.empty((batch * heads, length), q.dtype), np.empty((batch * heads, length), q.dtype)
     nanoseconds = batch * heads * length * reach * (0.04 * size + 1)
     kernel(nanoseconds, batch * heads * -(-length // QUERIES), *inputs, z, greatest, inverse)
 
-    def vjp(g: Array) -> tuple[Array, Array, Array]:
-        dq = _with_heads_inside(batch, heads, length, size, q.dtype)
-        dk = _with_heads_inside(batch, heads, reach, size, q.dtype)
-        dv = _with_heads_inside(batch, heads, reach, v.shape[-1], q.dtype)
+    def vjp(g: Array, into: tuple[Array, Array, Array] | None = None) -> tuple[Array, Array, Array]:
+        if into is None:
+            dq = _with_heads_inside(batch, heads, length, size, q.dtype)
+            dk = _with_heads_inside(batch, heads, reach, size, q.dtype)
+            dv = _with_heads_inside(batch, heads, reach, v.shape[-1], q.dtype)
+        else:
+            dq, dk, dv = map(_four, into)
         kernel = _backwards[q.dtype]
         kernel(3 * nanoseconds, batch * heads, *inputs, z, greatest, inverse, _four(g), dq, dk, dv)
         return _like(dq, q), _like(dk, q), _like(dv, q)

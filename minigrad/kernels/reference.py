@@ -353,8 +353,17 @@ def rescale(x: Array, factor: float) -> None:
 
 # ----------------------------------------------------------------------------------------------------------- attention
 def attention(
-    q: Array, k: Array, v: Array, mask: Array | None, causal: bool, scale: float, p: float, seed: int
-) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array]]]:
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    causal: bool,
+    scale: float,
+    p: float,
+    seed: int,
+    *,
+    out: Array | None = None,
+) -> tuple[Array, Callable[..., tuple[Array, Array, Array]]]:
     """z = dropout(P) v with P = softmax(scale q k^T) over the keys that the mask allows; and its vjp.
 
     With g = dL/dz:  dL/dv = dropout(P)^T g,  dP = dropout(g v^T),  dS = P (dP - sum(dP P)),  dL/dq = scale dS k,
@@ -369,13 +378,22 @@ def attention(
     pattern = softmax(scores, -1) if mask is None else masked_softmax(scores, mask, -1)
     dropped = dropout(pattern, p, seed) if p > 0 else pattern
 
-    def vjp(g: Array) -> tuple[Array, Array, Array]:
+    def vjp(g: Array, into: tuple[Array | None, ...] = (None, None, None)) -> tuple[Array, Array, Array]:
         d_pattern = matmul(g, v.mT)
         d_pattern = dropout(d_pattern, p, seed) if p > 0 else d_pattern
         d_scores = softmax_vjp(pattern, d_pattern, -1) * q.dtype.type(scale)
-        return matmul(d_scores, k), matmul(d_scores.mT, q), matmul(dropped.mT, g)
+        dq, dk, dv = matmul(d_scores, k), matmul(d_scores.mT, q), matmul(dropped.mT, g)
+        return _put(dq, into[0]), _put(dk, into[1]), _put(dv, into[2])
 
-    return matmul(dropped, v), vjp
+    return _put(matmul(dropped, v), out), vjp
+
+
+def _put(x: Array, out: Array | None) -> Array:
+    """`x`, in `out` if that is given."""
+    if out is None:
+        return x
+    out[...] = x
+    return out
 
 
 def with_causal(mask: Array | None, causal: bool, shape: tuple[int, ...]) -> Array | None:

@@ -24,10 +24,13 @@ WORTH_SHARING = 30_000  # nanoseconds of work below which waking the other threa
 
 # Where processors are short, sharing costs more than it brings. One sees it: this thread has long done its part, and
 # waits for another one that does not get to run. Then kernels run alone for some time, PATIENCE times what was lost.
+# To ask how long this thread was busy is a call of the system, which takes as long as a small kernel: so it is asked
+# only for a WATCH after a kernel took longer than one thread should need for all of it.
 HICCUP = 200_000  # nanoseconds that it may wait; for so long it may also spin before it sleeps
 PATIENCE = 8
+WATCH = 100_000_000  # nanoseconds
 
-_alone_until = 0  # on the clock of time.perf_counter_ns
+_alone_until = _watched_until = 0  # on the clock of time.perf_counter_ns
 _pool = threading.Lock()  # one parallel region at a time: not every threading layer of Numba survives two
 _compiling = threading.RLock()
 _forked = False
@@ -96,8 +99,8 @@ if hasattr(os, "register_at_fork"):  # a child of a thread that compiles would w
 
 
 # -------------------------------------------------------------------------------------------------------------- kernels
-def _judge(busy: int, took: int) -> None:
-    """Give up sharing for a while if this thread, while a kernel `took` its time, has mostly waited."""
+def _judge(took: int, busy: int) -> None:
+    """Give up sharing for a while if this thread has mostly waited in what a kernel `took`."""
     global _alone_until
     lost = took - 2 * busy - HICCUP
     if lost > 0:
@@ -122,14 +125,20 @@ class Kernel:
 
     def __call__(self, nanoseconds: float, items: int, *arguments: Any) -> None:
         """Run the kernel over `items` items, which would take one thread about `nanoseconds`."""
-        if nanoseconds < WORTH_SHARING or _threads == 1 or perf_counter_ns() < _alone_until or not _pool.acquire(False):
-            self.run(*arguments, 0, items, 1, 0)  # also while another Python thread keeps all the others busy
+        global _watched_until
+        start = perf_counter_ns() if nanoseconds >= WORTH_SHARING and _threads > 1 else 0
+        if start <= _alone_until or not _pool.acquire(False):  # also while another Python thread keeps the others busy
+            self.run(*arguments, 0, items, 1, 0)
             return
         try:
             most, address = self.pool()
-            busy, start = thread_time_ns(), perf_counter_ns()
+            busy = thread_time_ns() if start < _watched_until else 0
             self.run(*arguments, 0, items, min(_threads, most), address)
-            _judge(thread_time_ns() - busy, perf_counter_ns() - start)
+            took = perf_counter_ns() - start
+            if busy:
+                _judge(took, thread_time_ns() - busy)
+            elif took > nanoseconds + HICCUP:
+                _watched_until = start + took + WATCH
         finally:
             _pool.release()
 

@@ -39,6 +39,7 @@ from .arithmetic import (
     where,
 )
 from .attention import attention_definition, join_heads, scaled_dot_product_attention, split_heads
+from .boxes import feed_forward, multi_head_attention
 from .index import embed_tokens, embedding, gather, index, index_put, scatter
 from .loss import cross_entropy
 from .matmul import linear, matmul
@@ -95,6 +96,7 @@ __all__ = [
     "erf",
     "exp",
     "expand",
+    "feed_forward",
     "flip",
     "floor_divide",
     "gather",
@@ -125,6 +127,7 @@ __all__ = [
     "minimum",
     "minimum_along",
     "mul",
+    "multi_head_attention",
     "ne",
     "neg",
     "pad",

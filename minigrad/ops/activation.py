@@ -43,10 +43,15 @@ def bias_activation(
     require_float("bias_activation", x)
     if bias is not None and (x.ndim == 0 or bias.shape != x.shape[-1:]):
         require(False, "bias_activation(): a has shape {}, the bias {}; it must be (D,)", x, bias)
-    if activation not in ACTIVATIONS:
-        names = ", ".join(map(repr, ACTIVATIONS))
-        raise ValueError(f"bias_activation(): activation = {activation!r}; it must be one of {names}")
+    check_activation("bias_activation", activation)
     seed = check_dropout("bias_activation", p, seed)
     y = kernels.bias_activation(x, bias, activation, p, seed)
     saved = x if activation.startswith("gelu") else y
     return y, lambda g: kernels.bias_activation_vjp(saved, bias, activation, p, seed, g)
+
+
+def check_activation(name: str, activation: str) -> None:
+    """Raise unless there is an activation of this name."""
+    if activation not in ACTIVATIONS:
+        names = ", ".join(map(repr, ACTIVATIONS))
+        raise ValueError(f"{name}(): activation = {activation!r}; it must be one of {names}")

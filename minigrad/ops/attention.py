@@ -126,14 +126,7 @@ def scaled_dot_product_attention(
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     q, k, v = promote(q, k, v, floating=True)
     shape = (*q.shape[:-1], k.shape[-2])  # of the scores
-    if mask is not None and mask.dtype != bool:
-        raise DTypeError(f"scaled_dot_product_attention(): the mask has dtype {mask.dtype}; boolean, True = may attend")
-    for name, x in (("mask", mask), ("bias", bias)):
-        if x is not None and not _fits(x.shape, shape):
-            raise ShapeError(
-                f"scaled_dot_product_attention(): the {name} has shape {x.shape}; "
-                f"it must broadcast to the scores {shape}"
-            )
+    check_scores("scaled_dot_product_attention", shape, mask, bias)
     if bias is None:
         z, vjp = kernels.attention(q, k, v, mask, causal, scale, dropout_p, seed)
         return z, lambda g: (*vjp(g), None, None)
@@ -159,6 +152,15 @@ def _with_bias(
         return kernels.matmul(ds, k) * s, kernels.matmul(ds.mT, q) * s, dv, None, ds
 
     return kernels.matmul(dropped(p), v), products
+
+
+def check_scores(name: str, shape: tuple[int, ...], mask: Array | None, bias: Array | None = None) -> None:
+    """Raise unless the mask is boolean, and mask and bias broadcast to scores of `shape`."""
+    if mask is not None and mask.dtype != bool:
+        raise DTypeError(f"{name}(): the mask has dtype {mask.dtype}; boolean, True = may attend")
+    for what, x in (("mask", mask), ("bias", bias)):
+        if x is not None and not _fits(x.shape, shape):
+            raise ShapeError(f"{name}(): the {what} has shape {x.shape}; it must broadcast to the scores {shape}")
 
 
 def _fits(shape: tuple[int, ...], into: tuple[int, ...]) -> bool:

@@ -1,0 +1,234 @@
+"""The two large boxes of the Transformer's figure as one op each: multi-head attention, and feed-forward.
+
+Their definitions are the steps that the figure shows. As one op they leave one node behind instead of nine or three,
+and what lies between two steps is written once, where the next one wants it: queries, keys and values side by side in
+one array, whose columns are the heads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..checks import require
+from ..core import Array, ShapeError
+from ..dtypes import promote
+from ..op import op
+from .activation import bias_activation, check_activation
+from .attention import check_scores, join_heads, scaled_dot_product_attention, split_heads
+from .matmul import linear
+from .norm import check_dropout
+
+
+# ----------------------------------------------------------------------------------------------------------- attention
+def multi_head_attention_definition(
+    x: Any,
+    w_q: Any,
+    w_k: Any,
+    w_v: Any,
+    w_o: Any,
+    b_q: Any = None,
+    b_k: Any = None,
+    b_v: Any = None,
+    b_o: Any = None,
+    memory: Any = None,
+    mask: Any = None,
+    *,
+    heads: int,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    seed: int | None = None,
+) -> Any:
+    """linear(join_heads(attention(q, k, v))) with q, k, v linear in x or the memory, and split into heads"""
+    memory = x if memory is None else memory
+    q = split_heads(linear(x, w_q, b_q), heads=heads)  # (B, H, T, K)
+    k = split_heads(linear(memory, w_k, b_k), heads=heads)  # (B, H, S, K)
+    v = split_heads(linear(memory, w_v, b_v), heads=heads)  # (B, H, S, K)
+    z = scaled_dot_product_attention(q, k, v, mask, scale=scale, dropout_p=dropout_p, seed=seed)
+    return linear(join_heads(z), w_o, b_o)  # (B, T, O)
+
+
+@op(definition=multi_head_attention_definition)
+def multi_head_attention(
+    x: Array,
+    w_q: Array,
+    w_k: Array,
+    w_v: Array,
+    w_o: Array,
+    b_q: Array | None = None,
+    b_k: Array | None = None,
+    b_v: Array | None = None,
+    b_o: Array | None = None,
+    memory: Array | None = None,
+    mask: Array | None = None,
+    *,
+    heads: int,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    seed: int | None = None,
+) -> Any:
+    """y = concat(z_1, ..., z_H) Wo^T + bo,  z_h = dropout(softmax(s q_h k_h^T)) v_h   (Vaswani et al. 2017, 3.2.2).
+
+    q = x Wq^T + bq, k = m Wk^T + bk and v = m Wv^T + bv are cut into heads; m is the memory, or x if there is none;
+    s = 1/sqrt(K) by default. The way back is that of three ops: `linear`, dL/dz = g Wo, dL/dWo = g^T z, dL/dbo = g;
+    `scaled_dot_product_attention`, from dL/dz to dL/dq, dL/dk, dL/dv; and `linear` again, dL/dx = dL/dq Wq, dL/dWq =
+    dL/dq^T x, dL/dbq = dL/dq, and so for k and v. What has several uses gets the sum.
+
+    Shapes: x (B, T, D), memory (B, S, M), Wq (H K, D), Wk and Wv (H K, M), Wo (O, H K), a bias per row of its weight or
+    None, mask boolean, True = may attend, broadcasting to (B, H, T, S); y (B, T, O). Kept: q, k, v and z.
+    """
+    m = x if memory is None else memory
+    require(
+        x.ndim == m.ndim == 3 and len(x) == len(m),
+        "multi_head_attention(): x has shape {}, the memory {}; they must be (B, T, D) and (B, S, M)",
+        x,
+        m,
+    )
+    weights, biases = (w_q, w_k, w_v, w_o), (b_q, b_k, b_v, b_o)
+    sizes = [(len(w_q), a.shape[-1]) for a in (x, m, m)] + [(len(w_o), len(w_q))]
+    for name, w, b, size in zip(("q", "k", "v", "the output"), weights, biases, sizes, strict=True):
+        if w.shape != size or (b is not None and b.shape != size[:1]):
+            raise ShapeError(
+                f"multi_head_attention(): x has shape {x.shape}, the memory {m.shape}; the weight of {name} has shape "
+                f"{w.shape}, its bias {None if b is None else b.shape}; they must be {size} and {size[:1]}"
+            )
+    inner = len(w_q)
+    require(
+        heads > 0 and inner % heads == 0,
+        f"multi_head_attention(): the weight of q has shape {{}}; its rows must be a multiple of heads = {heads}",
+        w_q,
+    )
+    check_scores("multi_head_attention", (len(x), heads, x.shape[1], m.shape[1]), mask)
+    seed = check_dropout("multi_head_attention", dropout_p, seed)
+    scale = 1 / math.sqrt(inner // heads) if scale is None else scale
+    x, w_q, w_k, w_v, w_o, b_q, b_k, b_v, b_o, memory = _alike(x, *weights, *biases, memory)
+
+    if memory is None:
+        uses = (_Projections(x, (w_q, w_k, w_v), (b_q, b_k, b_v), heads),)
+    else:
+        uses = _Projections(x, (w_q,), (b_q,), heads), _Projections(memory, (w_k, w_v), (b_k, b_v), heads)
+    z = np.empty((*x.shape[:2], heads, inner // heads), x.dtype)  # (B, T, H, K)
+    q, k, v = [part for use in uses for part in use.split(use.y)]  # (B, H, T, K) and (B, H, S, K)
+    _, vjp = kernels.attention(q, k, v, mask, False, scale, dropout_p, seed, out=z.swapaxes(1, 2))
+    rows = z.reshape(x.shape[0] * x.shape[1], inner)
+    y = kernels.linear(rows, w_o, b_o).reshape(*x.shape[:2], len(w_o))
+
+    def products(g: Array) -> tuple[Array | None, ...]:
+        g = g.reshape(len(rows), len(w_o))
+        dz = kernels.matmul(g, w_o).reshape(z.shape)
+        dw_o, db_o = kernels.matmul(g.T, rows), None if b_o is None else kernels.column_sums(g)
+        dy = [np.empty_like(use.y) for use in uses]
+        vjp(dz.swapaxes(1, 2), into=tuple([part for use, d in zip(uses, dy, strict=True) for part in use.split(d)]))
+        back = [use.vjp(d) for use, d in zip(uses, dy, strict=True)]
+        dx, dmemory = back[0][0], None if memory is None else back[1][0]
+        dw, db = ([d for gradients in back for d in gradients[i]] for i in (1, 2))
+        return dx, *dw, dw_o, *db, db_o, dmemory, None
+
+    return y, products
+
+
+class _Projections:
+    """Linear layers that read the same x (B, T, I), as one, with their results side by side in y (B T, n O).
+
+    Their weights (O, I) are copied into one, which takes little time beside the product.
+    """
+
+    def __init__(self, x: Array, weights: Sequence[Array], biases: Sequence[Array | None], heads: int) -> None:
+        (batch, length, inputs), outputs = x.shape, len(weights[0])
+        self.shape, self.has_bias = x.shape, any(b is not None for b in biases)
+        self.parts = batch, length, len(weights), heads, outputs // heads
+        self.rows = x.reshape(batch * length, inputs)
+        self.weight = np.concatenate(weights) if len(weights) > 1 else weights[0]  # (n O, I)
+        bias = np.concatenate([np.zeros(outputs, x.dtype) if b is None else b for b in biases])
+        self.y = kernels.linear(self.rows, self.weight, bias if self.has_bias else None)
+
+    def split(self, y: Array) -> Array:
+        """The n results in `y`, or their gradients, cut into heads: (n, B, H, T, K)."""
+        return y.reshape(self.parts).transpose(2, 0, 3, 1, 4)
+
+    def vjp(self, g: Array) -> tuple[Array, Array, Sequence[Array | None]]:
+        """dL/dx, and dL/dW and dL/db of each layer, given g = dL/dy."""
+        n, (rows, inputs) = self.parts[2], self.weight.shape
+        dx = kernels.matmul(g, self.weight).reshape(self.shape)
+        dw = kernels.matmul(g.T, self.rows).reshape(n, rows // n, inputs)
+        db = kernels.column_sums(g).reshape(n, rows // n) if self.has_bias else [None] * n
+        return dx, dw, db
+
+
+# -------------------------------------------------------------------------------------------------------- feed-forward
+def feed_forward_definition(
+    x: Any,
+    w_1: Any,
+    w_2: Any,
+    b_1: Any = None,
+    b_2: Any = None,
+    *,
+    activation: str = "relu",
+    p: float = 0.0,
+    seed: int | None = None,
+) -> Any:
+    """linear(dropout(activation(linear(x))))"""
+    return linear(bias_activation(linear(x, w_1), b_1, activation=activation, p=p, seed=seed), w_2, b_2)
+
+
+@op(definition=feed_forward_definition)
+def feed_forward(
+    x: Array,
+    w_1: Array,
+    w_2: Array,
+    b_1: Array | None = None,
+    b_2: Array | None = None,
+    *,
+    activation: str = "relu",
+    p: float = 0.0,
+    seed: int | None = None,
+) -> Any:
+    """y = dropout(a(x W1^T + b1)) W2^T + b2, the same for every position (Vaswani et al. 2017, equation 2).
+
+    With h = dropout(a(u)) and u = x W1^T + b1:   dL/dW2 = g^T h,  dL/db2 = g,  dL/dh = g W2,  dL/du as in
+    `bias_activation`,  dL/dW1 = dL/du^T x,  dL/db1 = dL/du,  dL/dx = dL/du W1. The activations are those of
+    `bias_activation`. Shapes: x (..., D), W1 (F, D), W2 (O, F), b1 (F) and b2 (O) or None, y (..., O).
+    Kept: x and h, and for GELU x W1^T.
+    """
+    require(
+        w_1.ndim == w_2.ndim == 2 and x.shape[-1:] == w_1.shape[1:] and w_2.shape[1] == len(w_1),
+        "feed_forward(): x has shape {}, the weights {} and {}; they must be (..., D), (F, D) and (O, F)",
+        x,
+        w_1,
+        w_2,
+    )
+    require(
+        (b_1 is None or b_1.shape == w_1.shape[:1]) and (b_2 is None or b_2.shape == w_2.shape[:1]),
+        "feed_forward(): the weights have shapes {} and {}, their biases {} and {}; a bias is as long as its weight",
+        w_1,
+        w_2,
+        b_1,
+        b_2,
+    )
+    check_activation("feed_forward", activation)
+    seed = check_dropout("feed_forward", p, seed)
+    x, w_1, w_2, b_1, b_2 = _alike(x, w_1, w_2, b_1, b_2)
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # (R, D)
+    u = kernels.linear(rows, w_1, None)  # (R, F)
+    h = kernels.bias_activation(u, b_1, activation, p, seed)
+    y = kernels.linear(h, w_2, b_2)  # (R, O)
+    saved, shape, size = u if activation.startswith("gelu") else h, x.shape, y.shape
+
+    def products(g: Array) -> tuple[Array | None, ...]:
+        g = g.reshape(size)
+        du, db_1 = kernels.bias_activation_vjp(saved, b_1, activation, p, seed, kernels.matmul(g, w_2))
+        dx = kernels.matmul(du, w_1).reshape(shape)
+        db_2 = None if b_2 is None else kernels.column_sums(g)
+        return dx, kernels.matmul(du.T, rows), kernels.matmul(g.T, h), db_1, db_2
+
+    return y.reshape(*shape[:-1], size[1]), products
+
+
+def _alike(*arrays: Array | None) -> list[Any]:
+    """The arrays in a common float dtype; None stays None."""
+    given = iter(promote(*[a for a in arrays if a is not None], floating=True))
+    return [a if a is None else next(given) for a in arrays]
