@@ -82,7 +82,7 @@ class Node:
         self.op, self.parents, self.products = op, parents, products
         self.shape, self.dtype = value.shape, value.dtype
         self.module = state.module
-        self.holder: weakref.ref[Value] | None = None
+        self.holder: Any = None
         self.serial = next(clock)
 
     def __repr__(self) -> str:

@@ -189,12 +189,13 @@ class MultiHeadAttention(nn.Module):
         )
 
     def _fused(self, x: mg.Tensor, memory: mg.Tensor | None, mask: Any) -> mg.Tensor:
+        score: Any = self.score
         q, k, v, out = self.q_proj, self.k_proj, self.v_proj, self.out_proj
         p = self.dropout if self.training else 0.0
         return mg.ops.multi_head_attention(
             *(x, q.weight, k.weight, v.weight, out.weight, q.bias, k.bias, v.bias, out.bias, memory, mask),
             heads=self.nhead,
-            scale=self.score.scale,
+            scale=score.scale,
             dropout_p=p,
             seed=mg.random.next_seed() if p > 0 else None,
         )

@@ -27,6 +27,7 @@ does not depend on the number of threads.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -264,12 +265,13 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
     if bias is None or x.ndim != 2 or x.dtype not in _of or not x.dtype == weight.dtype == bias.dtype:
         y = matmul(x, weight.T)
         return y if bias is None else y + bias
-    if x.shape[1] != weight.shape[1] or bias.shape != weight.shape[:1]:
+    (rows, size), outputs = x.shape, len(weight)
+    if weight.shape != (outputs, size) or bias.shape != (outputs,):
         raise ValueError(
             f"linear(): x has shape {x.shape}, weight has shape {weight.shape}, bias has shape {bias.shape}; "
             "they must be (R, I), (O, I) and (O,)"
         )
-    out = np.empty((len(x), len(weight)), x.dtype)
+    out = np.empty((rows, outputs), x.dtype)
     _multiply(x, weight.T, np.ascontiguousarray(bias), out)
     return out
 
@@ -294,23 +296,24 @@ def _add_up(x: Array, lines: int, started: bool, out: Array) -> None:
 
 def _multiply(a: Array, b: Array, start: Array | None, out: Array) -> None:
     """out = start + a @ b for two dimensions; `start` is a row, or `out` itself."""
-    depth, a, b, result = a.shape[1], a[None, None], b[None, None], out[None, None]
-    if start is not None:
-        start = result if start is out else start[None, None, None]
-    long = depth >= LONG and depth >= 2 * max(out.shape) and out.size <= SMALL
-    if long and out.flags.c_contiguous and (start is None or start is result):
-        partial = np.empty((PARTS, 1, *out.shape), out.dtype)
-        _run(a, b, None, partial, PARTS)
-        _add_up(partial.reshape(PARTS, out.size), PARTS, start is result, out.reshape(1, out.size))
-    else:
-        _run(a, b, start, result, 1)
+    rows, columns = out.shape
+    depth, dtype, result = a.shape[1], out.dtype, out[None, None]
+    first = result if start is None or start is out else start[None, None, None]
+    parts, nanoseconds, items, blocks = _plan(1, rows, columns, depth, dtype.itemsize)
+    if parts == 1 or first is not result or not out.flags.c_contiguous:
+        started = start is not None
+        _of[dtype][0](nanoseconds, items, a[None, None], b[None, None], first, started, result, blocks, 1)
+        return
+    partial = np.empty((parts, 1, rows, columns), dtype)
+    _run(a[None, None], b[None, None], partial, parts)
+    _add_up(partial.reshape(parts, out.size), parts, start is out, out.reshape(1, out.size))
 
 
 def _multiply_batch(a: Array, b: Array, out: Array) -> None:
     """Give the kernel four dimensions: too few are filled up with ones, too many are a loop."""
     if out.ndim <= 4:
         a, b, out = (x[(None,) * (4 - x.ndim)] for x in (a, b, out))
-        _run(a, b, None, out, 1)
+        _run(a, b, out, 1)
     else:
         for i, part in enumerate(out):
             _multiply_batch(_entry(a, i, out.ndim), _entry(b, i, out.ndim), part)
@@ -321,12 +324,17 @@ def _entry(x: Array, i: int, ndim: int) -> Array:
     return x if x.ndim < ndim else x[min(i, len(x) - 1)]
 
 
-def _run(a: Array, b: Array, start: Array | None, out: Array, parts: int) -> None:
+def _run(a: Array, b: Array, out: Array, parts: int) -> None:
     matrices, more, rows, columns = out.shape
-    dtype = out.dtype
-    items, blocks = matrices * more * -(-columns * dtype.itemsize // ACROSS), 1
-    if rows > LOW and items > 0:
-        blocks = max(-(-rows // ROWS), min(-(-rows // LOW), -(-ITEMS // items)))
-    nanoseconds = matrices * more * (rows * columns * a.shape[3] / parts / 50 + START)
-    started = start is not None
-    _of[dtype][0](nanoseconds, items * blocks, a, b, start if started else out, started, out, blocks, parts)
+    _, nanoseconds, items, blocks = _plan(matrices * more, rows, columns, a.shape[3] // parts, out.itemsize)
+    _of[out.dtype][0](nanoseconds, items, a, b, out, False, out, blocks, parts)
+
+
+@functools.lru_cache(maxsize=4096)
+def _plan(matrices: int, rows: int, columns: int, depth: int, size: int) -> tuple[int, float, int, int]:
+    """How to cut products of this size, of numbers of so many bytes: parts of k, nanoseconds, items, blocks of rows."""
+    pieces, blocks = matrices * -(-columns * size // ACROSS), 1
+    if rows > LOW and pieces > 0:
+        blocks = max(-(-rows // ROWS), min(-(-rows // LOW), -(-ITEMS // pieces)))
+    long = depth >= LONG and depth >= 2 * max(rows, columns) and rows * columns <= SMALL
+    return PARTS if long else 1, matrices * (rows * columns * depth / 50 + START), pieces * blocks, blocks

@@ -150,7 +150,7 @@ class _Projections:
         """The n results in `y`, or their gradients, cut into heads: (n, B, H, T, K)."""
         return y.reshape(self.parts).transpose(2, 0, 3, 1, 4)
 
-    def vjp(self, g: Array) -> tuple[Array, Array, Sequence[Array | None]]:
+    def vjp(self, g: Array) -> tuple[Array, Any, Any]:
         """dL/dx, and dL/dW and dL/db of each layer, given g = dL/dy."""
         n, (rows, inputs) = self.parts[2], self.weight.shape
         dx = kernels.matmul(g, self.weight).reshape(self.shape)
