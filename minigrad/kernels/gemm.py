@@ -20,9 +20,8 @@ Scattered rows are copied because every step would go to another page of memory,
 the cache. Else A is read where it lies, whatever its strides, and where the batch broadcasts, a matrix is read again:
 a transpose, the split into heads, and broadcasting cost next to nothing.
 
-A gradient of weights, dW = g^T x, is small but its sum over k is long. There k is cut into parts, which the threads
-share, and the sums of the parts are added up at the end. Where k is cut depends on the sizes alone, and so the result
-does not depend on the number of threads.
+Every element of C is summed by one thread, in the order of k, and where k is cut into depths is the same for all: so
+the result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -37,7 +36,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import reference, threads
-from .simd import VECTOR, borrowed, lanes, load_some, store_some
+from .pieces import get, put
+from .simd import VECTOR, borrowed, lanes, spread
 from .tile import TALL, WIDE, strip, strip_width
 
 Array = np.ndarray
@@ -48,15 +48,11 @@ ACROSS = WIDE * VECTOR  # bytes in a row of a panel
 ROWS = 240  # at most, in a block
 DEPTH = 512  # steps of k at most, in a block and in a panel
 ITEMS = 16  # for the threads to share; if there are fewer, blocks are made lower,
-LOW = 48  # but not lower than this
+LOW = 12  # but not lower than this: two tiles
 FEW = 64  # rows for which a panel is not worth its copy
 MANY = 256  # columns from which on a block of A that is scattered over memory is worth its copy
 START = 80  # nanoseconds to begin a matrix
-PARTS = 4  # of a long sum
-LONG = 512  # steps of k that are worth parts
-SMALL = 1 << 16  # elements of a result so small that its partial sums cost little
 LINES = 64  # rows that `column_sums` adds up before it adds the sums
-SPAN = 1024  # columns in an item of `column_sums`
 
 _OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
@@ -125,14 +121,14 @@ def _gather(x, panel, width):
 
 # ------------------------------------------------------------------------------------------------------------- product
 @njit(inline="always", **_OPTIONS)
-def _rectangle(a, b, c, start, k, end, scattered, block, padded, few, panel, in_panel):
-    """c = start + the steps k..end-1 of a @ b, for a block of rows and some panels; returns what is in `panel`.
+def _rectangle(a, b, c, start, scattered, block, padded, few, panel, in_panel):
+    """c = start + a @ b for a block of rows and some panels; returns what is in `panel`.
 
     `start` is (address, stride), and the address 0 stands for no start.
     """
     zero, size = c.dtype.type(0), c.itemsize
     rows, columns = c.shape
-    again = False
+    k, end, again = 0, a.shape[1], False
     while k < end or not again:  # also once for a sum over nothing
         depth = min(DEPTH, end - k)
         x = a[:, k : k + depth]
@@ -160,18 +156,17 @@ def _rectangle(a, b, c, start, k, end, scattered, block, padded, few, panel, in_
 
 
 @njit(**_OPTIONS)
-def _product(a, b, start, started, out, blocks, parts, first, last):
+def _product(a, b, start, started, out, blocks, first, last):
     """Items first..last-1 of out = a @ b, or start + a @ b if `started`; `start` may be one row for all, with stride 0.
 
-    Every matrix of the batch is cut into `blocks` blocks of rows, and they into items as wide as a panel. If k is cut
-    into `parts`, entry p of the batch is the sum over part p.
+    Every matrix of the batch is cut into `blocks` blocks of rows, and they into items as wide as a panel.
     """
-    size, rows, columns, depths = out.itemsize, out.shape[2], out.shape[3], a.shape[3]
+    size, rows, columns = out.itemsize, out.shape[2], out.shape[3]
     wide = ACROSS // size
     tiles, across = (rows + TALL - 1) // TALL, (columns + wide - 1) // wide
     few = rows <= FEW * blocks and b.strides[3] == size
     scattered = a.strides[3] != size and columns >= MANY
-    deep = min(depths // parts + 1, DEPTH)
+    deep = min(a.shape[3], DEPTH)
     padded = deep + VECTOR // size  # else the rows of a block might all compete for the same places in the cache
     block_of_a = np.empty((tiles // blocks + 1) * TALL * padded if scattered else 0, out.dtype)
     panel = np.empty(0 if few else (deep + 1) * wide, out.dtype)
@@ -192,37 +187,40 @@ def _product(a, b, start, started, out, blocks, parts, first, last):
         if started:
             s = start[min(p, start.shape[0] - 1), min(q, start.shape[1] - 1), :, left:]
             begin = s.ctypes.data + top * s.strides[0], s.strides[0]
-        k, end = (p * depths // parts, (p + 1) * depths // parts) if parts > 1 else (0, depths)
         c = out[p, q, top:bottom, left:right]
-        in_panel = _rectangle(x, y, c, begin, k, end, scattered, block_of_a, padded, few, panel, in_panel)
+        in_panel = _rectangle(x, y, c, begin, scattered, block_of_a, padded, few, panel, in_panel)
 
 
 # -------------------------------------------------------------------------------------------------------- column sums
 @njit(**_OPTIONS)
-def _sums(x, lines, started, out, first, last):
-    """Items first..last-1 of: row r of out is the sum of rows r * lines ... of x, or that added to it if `started`."""
-    x, out = borrowed(x), borrowed(out)
+def _sums(x, out, first, last):
+    """Items first..last-1 of: out_j = sum_i x_ij; an item is a vector of columns.
+
+    The sums of LINES rows are added up, and the sums of LINES such sums, and so on: so rounding errors do not pile up.
+    """
     rows, columns = x.shape
-    across = (columns + SPAN - 1) // SPAN
-    for item in range(first, last):
-        r, piece = divmod(item, across)
-        end = min((piece + 1) * SPAN, columns)
-        total = out[r]
-        for i in range(r * lines, min((r + 1) * lines, rows)):
-            row, begins = x[i], i == r * lines and not started
-            for j in range(piece * SPAN, end, lanes(x)):
-                now = load_some(row, j, end - j)
-                store_some(total, j, end - j, now if begins else now + load_some(total, j, end - j))
+    x, step, zero = borrowed(x), lanes(x), spread(out, 0)
+    for j in range(first * step, min(last * step, columns), step):
+        a, b, c, d = zero, zero, zero, zero
+        for i in range(rows):
+            a = a + get(x[i], j, columns - j)
+            if (i + 1) % LINES == 0:
+                a, b = zero, b + a
+            if (i + 1) % LINES**2 == 0:
+                b, c = zero, c + b
+            if (i + 1) % LINES**3 == 0:
+                c, d = zero, d + c
+        put(out, j, columns - j, a + b + c + d)
 
 
 # -------------------------------------------------------------------------------------------------------- from Python
 def _kernels(dtype: Any) -> tuple[threads.Kernel, threads.Kernel]:
     number, whole, flag = from_dtype(np.dtype(dtype)), types.intp, types.boolean
     read, write = types.Array(number, 4, "A", readonly=True), types.Array(number, 4, "A")
-    rows, sums = types.Array(number, 2, "A", readonly=True), types.Array(number, 2, "C")
+    rows, sums = types.Array(number, 2, "A", readonly=True), types.Array(number, 1, "C")
     return (
-        threads.Kernel(_product, (read, read, read, flag, write, whole, whole, whole, whole)),
-        threads.Kernel(_sums, (rows, whole, flag, sums, whole, whole)),
+        threads.Kernel(_product, (read, read, read, flag, write, whole, whole, whole)),
+        threads.Kernel(_sums, (rows, sums, whole, whole)),
     )
 
 
@@ -282,38 +280,23 @@ def column_sums(x: Array) -> Array:
         return reference.column_sums(x)
     if x.strides[1] != x.itemsize:
         x = np.ascontiguousarray(x)
-    while True:
-        sums = np.empty((-(-len(x) // LINES), x.shape[1]), x.dtype)
-        _add_up(x, LINES, False, sums)
-        if len(sums) == 1:
-            return sums[0]
-        x = sums
-
-
-def _add_up(x: Array, lines: int, started: bool, out: Array) -> None:
-    _of[x.dtype][1](x.nbytes / 20, len(out) * -(-x.shape[1] // SPAN), x, lines, started, out)
+    sums = np.empty(x.shape[1], x.dtype)
+    _of[x.dtype][1](x.nbytes / 20, -(-sums.nbytes // VECTOR), x, sums)
+    return sums
 
 
 def _multiply(a: Array, b: Array, start: Array | None, out: Array) -> None:
     """out = start + a @ b for two dimensions; `start` is a row, or `out` itself."""
-    rows, columns = out.shape
-    depth, dtype, result = a.shape[1], out.dtype, out[None, None]
+    started, result = start is not None, out[None, None]
     first = result if start is None or start is out else start[None, None, None]
-    parts, nanoseconds, items, blocks = _plan(1, rows, columns, depth, dtype.itemsize)
-    if parts == 1 or first is not result or not out.flags.c_contiguous:
-        started = start is not None
-        _of[dtype][0](nanoseconds, items, a[None, None], b[None, None], first, started, result, blocks, 1)
-        return
-    partial = np.empty((parts, 1, rows, columns), dtype)
-    _run(a[None, None], b[None, None], partial, parts)
-    _add_up(partial.reshape(parts, out.size), parts, start is out, out.reshape(1, out.size))
+    _run(a[None, None], b[None, None], first, started, result)
 
 
 def _multiply_batch(a: Array, b: Array, out: Array) -> None:
     """Give the kernel four dimensions: too few are filled up with ones, too many are a loop."""
     if out.ndim <= 4:
         a, b, out = (x[(None,) * (4 - x.ndim)] for x in (a, b, out))
-        _run(a, b, out, 1)
+        _run(a, b, out, False, out)
     else:
         for i, part in enumerate(out):
             _multiply_batch(_entry(a, i, out.ndim), _entry(b, i, out.ndim), part)
@@ -324,17 +307,16 @@ def _entry(x: Array, i: int, ndim: int) -> Array:
     return x if x.ndim < ndim else x[min(i, len(x) - 1)]
 
 
-def _run(a: Array, b: Array, out: Array, parts: int) -> None:
+def _run(a: Array, b: Array, start: Array, started: bool, out: Array) -> None:
     matrices, more, rows, columns = out.shape
-    _, nanoseconds, items, blocks = _plan(matrices * more, rows, columns, a.shape[3] // parts, out.itemsize)
-    _of[out.dtype][0](nanoseconds, items, a, b, out, False, out, blocks, parts)
+    nanoseconds, items, blocks = _plan(matrices * more, rows, columns, a.shape[3], out.itemsize)
+    _of[out.dtype][0](nanoseconds, items, a, b, start, started, out, blocks)
 
 
 @functools.lru_cache(maxsize=4096)
-def _plan(matrices: int, rows: int, columns: int, depth: int, size: int) -> tuple[int, float, int, int]:
-    """How to cut products of this size, of numbers of so many bytes: parts of k, nanoseconds, items, blocks of rows."""
+def _plan(matrices: int, rows: int, columns: int, depth: int, size: int) -> tuple[float, int, int]:
+    """How to cut products of numbers of so many bytes: nanoseconds, items, blocks of rows in a matrix."""
     pieces, blocks = matrices * -(-columns * size // ACROSS), 1
     if rows > LOW and pieces > 0:
         blocks = max(-(-rows // ROWS), min(-(-rows // LOW), -(-ITEMS // pieces)))
-    long = depth >= LONG and depth >= 2 * max(rows, columns) and rows * columns <= SMALL
-    return PARTS if long else 1, matrices * (rows * columns * depth / 50 + START), pieces * blocks, blocks
+    return matrices * (rows * columns * depth / 50 + START), pieces * blocks, blocks
