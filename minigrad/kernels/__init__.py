@@ -44,6 +44,11 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
     return _functions.linear(x, weight, bias)
 
 
+def linear_vjp(g: Array, x: Array, weight: Array, with_bias: bool) -> tuple[Array, Array, Array | None]:
+    """dL/dx, dL/dW and, if there is a bias, dL/db of `linear`, given g = dL/dy; g (R, O), x (R, I), weight (O, I)."""
+    return _functions.linear_vjp(g, x, weight, with_bias)
+
+
 def column_sums(x: Array) -> Array:
     """s_j = sum_i x_ij; x (R, N)."""
     return _functions.column_sums(x)
@@ -211,6 +216,7 @@ class _AtFirstCall:
             matmul=gemm.matmul,
             matmul_add=gemm.matmul_add,
             linear=gemm.linear,
+            linear_vjp=gemm.linear_vjp,
             column_sums=gemm.column_sums,
             softmax=rows.softmax,
             softmax_vjp=rows.softmax_vjp,

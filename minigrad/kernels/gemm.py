@@ -36,7 +36,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import reference, threads
-from .pieces import get, put
+from .pieces import DTYPES, get, put
 from .simd import VECTOR, borrowed, lanes, spread
 from .tile import TALL, WIDE, strip, strip_width
 
@@ -52,7 +52,8 @@ LOW = 12  # but not lower than this: two tiles
 FEW = 64  # rows for which a panel is not worth its copy
 MANY = 256  # columns from which on a block of A that is scattered over memory is worth its copy
 START = 80  # nanoseconds to begin a matrix
-LINES = 64  # rows that `column_sums` adds up before it adds the sums
+LINES = 64  # rows of a sum of columns that are added up before their sums are
+SLICES = 64  # of the way back of a linear layer, for the threads to share
 
 _OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
@@ -156,11 +157,15 @@ def _rectangle(a, b, c, start, scattered, block, padded, few, panel, in_panel):
 
 
 @njit(**_OPTIONS)
-def _product(a, b, start, started, out, blocks, first, last):
-    """Items first..last-1 of out = a @ b, or start + a @ b if `started`; `start` may be one row for all, with stride 0.
+def _items(out, blocks):
+    """How many items there are: every matrix of the batch is cut into blocks of rows, and they as wide as a panel."""
+    wide = ACROSS // out.itemsize
+    return out.shape[0] * out.shape[1] * blocks * ((out.shape[3] + wide - 1) // wide)
 
-    Every matrix of the batch is cut into `blocks` blocks of rows, and they into items as wide as a panel.
-    """
+
+@njit(**_OPTIONS)
+def _multiply_items(a, b, start, started, out, blocks, first, last):
+    """Items first..last-1 of out = a @ b, or start + a @ b if `started`; with stride 0, `start` is one row for all."""
     size, rows, columns = out.itemsize, out.shape[2], out.shape[3]
     wide = ACROSS // size
     tiles, across = (rows + TALL - 1) // TALL, (columns + wide - 1) // wide
@@ -191,15 +196,15 @@ def _product(a, b, start, started, out, blocks, first, last):
         in_panel = _rectangle(x, y, c, begin, scattered, block_of_a, padded, few, panel, in_panel)
 
 
-# -------------------------------------------------------------------------------------------------------- column sums
+# ---------------------------------------------------------------------------------------------------------- the kernel
 @njit(**_OPTIONS)
-def _sums(x, out, first, last):
-    """Items first..last-1 of: out_j = sum_i x_ij; an item is a vector of columns.
+def _add_columns(x, sums, first, last):
+    """Vectors first..last-1 of sums_j = sum_i x_ij.
 
     The sums of LINES rows are added up, and the sums of LINES such sums, and so on: so rounding errors do not pile up.
     """
     rows, columns = x.shape
-    x, step, zero = borrowed(x), lanes(x), spread(out, 0)
+    x, step, zero = borrowed(x), lanes(x), spread(sums, 0)
     for j in range(first * step, min(last * step, columns), step):
         a, b, c, d = zero, zero, zero, zero
         for i in range(rows):
@@ -210,21 +215,36 @@ def _sums(x, out, first, last):
                 b, c = zero, c + b
             if (i + 1) % LINES**3 == 0:
                 c, d = zero, d + c
-        put(out, j, columns - j, a + b + c + d)
+        put(sums, j, columns - j, a + b + c + d)
+
+
+@njit(**_OPTIONS)
+def _products(a, b, start, started, out, blocks, a2, b2, out2, blocks2, sums, slices, first, last):
+    """Slices first..last-1 of out = a @ b, of out2 = a2 @ b2, and of the column sums of a: of each as large a part.
+
+    Three in one, because the way back of a linear layer wants all three, and to wake the threads takes time. Where
+    there is nothing to do, `out2` or `sums` are empty.
+    """
+    for part in range(2):
+        if part == 1:
+            a0, a, b, started, out, blocks = a, a2, b2, False, out2, blocks2
+        items = _items(out, blocks)
+        _multiply_items(a, b, start, started, out, blocks, items * first // slices, items * last // slices)
+    vectors = (sums.size + lanes(sums) - 1) // lanes(sums)
+    if vectors:
+        _add_columns(a0[0, 0], sums, vectors * first // slices, vectors * last // slices)
 
 
 # -------------------------------------------------------------------------------------------------------- from Python
-def _kernels(dtype: Any) -> tuple[threads.Kernel, threads.Kernel]:
-    number, whole, flag = from_dtype(np.dtype(dtype)), types.intp, types.boolean
+def _kernel(dtype: Any) -> threads.Kernel:
+    number, whole = from_dtype(dtype), types.intp
     read, write = types.Array(number, 4, "A", readonly=True), types.Array(number, 4, "A")
-    rows, sums = types.Array(number, 2, "A", readonly=True), types.Array(number, 1, "C")
-    return (
-        threads.Kernel(_product, (read, read, read, flag, write, whole, whole, whole)),
-        threads.Kernel(_sums, (rows, sums, whole, whole)),
-    )
+    first, second = (read, read, read, types.boolean, write, whole), (read, read, write, whole)
+    return threads.Kernel(_products, (*first, *second, types.Array(number, 1, "C"), whole, whole, whole))
 
 
-_of = {np.dtype(dtype): _kernels(dtype) for dtype in (np.float32, np.float64)}
+_of = {dtype: _kernel(dtype) for dtype in DTYPES}
+_nothing = {dtype: (np.empty((0, 1, 1, 1), dtype), np.empty(0, dtype)) for dtype in DTYPES}
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -278,11 +298,26 @@ def column_sums(x: Array) -> Array:
     """See `reference.column_sums`."""
     if x.dtype not in _of or not x.size:
         return reference.column_sums(x)
-    if x.strides[1] != x.itemsize:
-        x = np.ascontiguousarray(x)
-    sums = np.empty(x.shape[1], x.dtype)
-    _of[x.dtype][1](x.nbytes / 20, -(-sums.nbytes // VECTOR), x, sums)
+    x = (x if x.strides[1] == x.itemsize else np.ascontiguousarray(x))[None, None]
+    sums, (none, _) = np.empty(x.shape[3], x.dtype), _nothing[x.dtype]
+    vectors = -(-sums.nbytes // VECTOR)
+    _of[x.dtype](x.nbytes / 20, vectors, x, x, none, False, none, 1, x, x, none, 1, sums, vectors)
     return sums
+
+
+def linear_vjp(g: Array, x: Array, weight: Array, with_bias: bool) -> tuple[Array, Array, Array | None]:
+    """See `reference.linear_vjp`."""
+    dtype, (rows, outputs), inputs = g.dtype, g.shape, weight.shape[1]
+    if dtype not in _of or not dtype == x.dtype == weight.dtype or not g.size or g.strides[1] != g.itemsize:
+        return reference.linear_vjp(g, x, weight, with_bias)
+    dx, dw = np.empty((rows, inputs), dtype), np.empty((outputs, inputs), dtype)
+    db = np.empty(outputs, dtype) if with_bias else _nothing[dtype][1]
+    nanoseconds, _, blocks = _plan(1, rows, inputs, outputs, dtype.itemsize)
+    _, _, blocks2 = _plan(1, outputs, inputs, rows, dtype.itemsize)
+    g4, out = g[None, None], dx[None, None]
+    first, second = (g4, weight[None, None], out, False, out, blocks), (g.T[None, None], x[None, None], dw[None, None])
+    _of[dtype](2 * nanoseconds, SLICES, *first, *second, blocks2, db, SLICES)
+    return dx, dw, db if with_bias else None
 
 
 def _multiply(a: Array, b: Array, start: Array | None, out: Array) -> None:
@@ -310,7 +345,8 @@ def _entry(x: Array, i: int, ndim: int) -> Array:
 def _run(a: Array, b: Array, start: Array, started: bool, out: Array) -> None:
     matrices, more, rows, columns = out.shape
     nanoseconds, items, blocks = _plan(matrices * more, rows, columns, a.shape[3], out.itemsize)
-    _of[out.dtype][0](nanoseconds, items, a, b, start, started, out, blocks)
+    none, no_sums = _nothing[out.dtype]
+    _of[out.dtype](nanoseconds, items, a, b, start, started, out, blocks, a, b, none, 1, no_sums, items)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -91,6 +91,21 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
 
 
 @_kernel
+def linear_vjp(g: Array, x: Array, weight: Array, with_bias: bool) -> tuple[Array, Array, Array | None]:
+    """The way back of `linear`, given g = dL/dy; without a bias, the last result is None.
+
+        dL/dx = g W,   dL/dW = g^T x,   dL/db_j = sum_i g_ij
+
+    Shapes: g (R, O), x (R, I), W (O, I).
+
+    >>> linear_vjp(np.array([[2.0], [1.0]]), np.array([[1.0, 3.0], [0.0, 1.0]]), np.array([[3.0, 4.0]]), True)
+    (array([[6., 8.],
+           [3., 4.]]), array([[2., 7.]]), array([3.]))
+    """
+    return matmul(g, weight), matmul(g.T, x), column_sums(g) if with_bias else None
+
+
+@_kernel
 def column_sums(x: Array) -> Array:
     """s_j = sum_i x_ij, in groups of rows: the rounding errors of a long sum do not pile up.
 

@@ -118,9 +118,8 @@ def multi_head_attention(
     y = kernels.linear(rows, w_o, b_o).reshape(*x.shape[:2], len(w_o))
 
     def products(g: Array) -> tuple[Array | None, ...]:
-        g = g.reshape(len(rows), len(w_o))
-        dz = kernels.matmul(g, w_o).reshape(z.shape)
-        dw_o, db_o = kernels.matmul(g.T, rows), None if b_o is None else kernels.column_sums(g)
+        dz, dw_o, db_o = kernels.linear_vjp(g.reshape(len(rows), len(w_o)), rows, w_o, b_o is not None)
+        dz = dz.reshape(z.shape)
         dy = [np.empty_like(use.y) for use in uses]
         vjp(dz.swapaxes(1, 2), into=tuple([part for use, d in zip(uses, dy, strict=True) for part in use.split(d)]))
         back = [use.vjp(d) for use, d in zip(uses, dy, strict=True)]
@@ -153,10 +152,9 @@ class _Projections:
     def vjp(self, g: Array) -> tuple[Array, Any, Any]:
         """dL/dx, and dL/dW and dL/db of each layer, given g = dL/dy."""
         n, (rows, inputs) = self.parts[2], self.weight.shape
-        dx = kernels.matmul(g, self.weight).reshape(self.shape)
-        dw = kernels.matmul(g.T, self.rows).reshape(n, rows // n, inputs)
-        db = kernels.column_sums(g).reshape(n, rows // n) if self.has_bias else [None] * n
-        return dx, dw, db
+        dx, dw, db = kernels.linear_vjp(g, self.rows, self.weight, self.has_bias)
+        db = [None] * n if db is None else db.reshape(n, rows // n)
+        return dx.reshape(self.shape), dw.reshape(n, rows // n, inputs), db
 
 
 # -------------------------------------------------------------------------------------------------------- feed-forward
@@ -219,11 +217,10 @@ def feed_forward(
     saved, shape, size = u if activation.startswith("gelu") else h, x.shape, y.shape
 
     def products(g: Array) -> tuple[Array | None, ...]:
-        g = g.reshape(size)
-        du, db_1 = kernels.bias_activation_vjp(saved, b_1, activation, p, seed, kernels.matmul(g, w_2))
-        dx = kernels.matmul(du, w_1).reshape(shape)
-        db_2 = None if b_2 is None else kernels.column_sums(g)
-        return dx, kernels.matmul(du.T, rows), kernels.matmul(g.T, h), db_1, db_2
+        dh, dw_2, db_2 = kernels.linear_vjp(g.reshape(size), h, w_2, b_2 is not None)
+        du, db_1 = kernels.bias_activation_vjp(saved, b_1, activation, p, seed, dh)
+        dx, dw_1, _ = kernels.linear_vjp(du, rows, w_1, False)
+        return dx.reshape(shape), dw_1, dw_2, db_1, db_2
 
     return y.reshape(*shape[:-1], size[1]), products
 
