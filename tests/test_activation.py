@@ -70,8 +70,8 @@ def test_the_kernels_write_their_results_and_nothing_beside_them(name, width, rn
     memory = np.full(3000, 77, np.float32)
     place = slice(1000, 1000 + x.size)
     bias = np.ones(width, np.float32)
-    settings = activation.KINDS[name], pieces.dropping(0.3, SEED)
-    activation._forwards[x.dtype](0, len(x), x.ravel(), bias, *settings, memory[place])
+    kernel = activation._kernels(name)[0][x.dtype]
+    kernel(0, len(x), x.ravel(), bias, pieces.dropping(0.3, SEED), memory[place])
     expected = reference.bias_activation(x, bias, name, 0.3, SEED)
     np.testing.assert_allclose(memory[place], expected.ravel(), rtol=1e-4, atol=1e-6)
     memory[place] = 77

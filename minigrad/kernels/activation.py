@@ -4,11 +4,14 @@ GELU is x Phi(x), and Phi(-t) for t >= 0, the tail of the normal distribution, i
 falls slowly: in float32 a ratio of two polynomials. It is as exact far out as it is near 0, and its exponential is the
 one that the derivative needs as well. In float64 the C library is asked for it, one number at a time.
 
-The sums over rows for dL/dbias are as those of `norm`: rows are cut into parts whose number depends on theirs only.
+There is a kernel for each activation, and in it the step from a vector to the next stands twice: for whole vectors, in
+a loop without a question, and for what is left of a row. The sums over rows for dL/dbias are as those of `norm`: rows
+are cut into parts whose number depends on theirs only.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -18,15 +21,13 @@ from numba.core import cgutils
 from numba.extending import overload
 
 from . import reference
-from .pieces import alike, dropped, dropping, get, kernels, line, parts_of, put
-from .simd import Lanes, _elementwise, absolute, exp, fma, ir, lanes, maximum, minimum, spread, where
+from .pieces import DTYPES, alike, dropped, dropping, get, kernels, line, parts_of, put, rule_of, same
+from .simd import Lanes, _elementwise, absolute, exp, fma, ir, lanes, maximum, minimum, where
 
 Array = np.ndarray
 
 _OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
 LINE = 4096  # elements of what counts as a row where there is no bias
-NONE, RELU, GELU, GELU_TANH = range(4)
-KINDS = {"none": NONE, "relu": RELU, "gelu": GELU, "gelu_tanh": GELU_TANH}
 
 
 # -------------------------------------------------------------------------------------------- the normal distribution
@@ -80,68 +81,130 @@ DENSITY = 1 / math.sqrt(2 * math.pi)
 
 
 @njit(**_OPTIONS)
-def _activated(x, kind):
-    if kind == RELU:
-        x = maximum(0.0, x)  # NaN stays
-    elif kind == GELU:
-        x = x * _phi(x, exp(x * x * -0.5))
-    elif kind == GELU_TANH:  # 1/2 (1 + tanh z) = 1 / (1 + e^(-2 z))
-        x = x / (exp(x * fma(x * x, -2 * ROOT * CUBE, -2 * ROOT)) + 1.0)
+def _identity(x):
     return x
 
 
 @njit(**_OPTIONS)
-def _slope(x, kind):
-    """The derivative of the activation at x; that of ReLU is found from its result."""
-    if kind == GELU:
-        bell = exp(x * x * -0.5)
-        return fma(x * bell, DENSITY, _phi(x, bell))
-    if kind == GELU_TANH:
-        s = 1.0 / (exp(x * fma(x * x, -2 * ROOT * CUBE, -2 * ROOT)) + 1.0)
-        return fma(x * s * (1.0 - s), fma(x * x, 6 * ROOT * CUBE, 2 * ROOT), s)
-    return x * 0.0 + 1.0
+def _identity_slope(x):
+    return same(x, 1.0)
+
+
+@njit(**_OPTIONS)
+def _relu(x):
+    return maximum(0.0, x)  # NaN stays
+
+
+@njit(**_OPTIONS)
+def _relu_slope(y):
+    """From the result: it is positive where the input was and dropout kept it."""
+    return where(y > 0.0, same(y, 1.0), 0.0)
+
+
+@njit(**_OPTIONS)
+def _gelu(x):
+    return x * _phi(x, exp(x * x * -0.5))
+
+
+@njit(**_OPTIONS)
+def _gelu_slope(x):
+    bell = exp(x * x * -0.5)
+    return fma(x * bell, DENSITY, _phi(x, bell))
+
+
+@njit(**_OPTIONS)
+def _sigmoid(x):
+    """The estimate of Phi(x), 1/2 (1 + tanh z) = 1 / (1 + e^(-2 z))."""
+    return 1.0 / (exp(x * fma(x * x, -2 * ROOT * CUBE, -2 * ROOT)) + 1.0)
+
+
+@njit(**_OPTIONS)
+def _gelu_tanh(x):
+    return x * _sigmoid(x)
+
+
+@njit(**_OPTIONS)
+def _gelu_tanh_slope(x):
+    s = _sigmoid(x)
+    return fma(x * s * (1.0 - s), fma(x * x, 6 * ROOT * CUBE, 2 * ROOT), s)
+
+
+ACTIVATIONS = {
+    "none": (_identity, _identity_slope),
+    "relu": (_relu, _relu_slope),
+    "gelu": (_gelu, _gelu_slope),
+    "gelu_tanh": (_gelu_tanh, _gelu_tanh_slope),
+}
 
 
 # ------------------------------------------------------------------------------------------------------------- kernels
-@njit(**_OPTIONS)
-def _forward(x, bias, kind, dropout, y, first, last):
-    width, step = bias.size, lanes(x)
-    for i in range(first, last):
-        start = i * width
-        n = min(width, x.size - start)
-        for j in range(0, n, step):
-            u = _activated(get(x, start + j, n - j) + get(bias, j, n - j), kind)
-            if dropout[0]:
-                u = dropped(u, start + j, x, dropout)
-            put(y, start + j, n - j, u)
+def _forward_of(activation: Any) -> Any:
+    @njit(**_OPTIONS)
+    def one(x, bias, i, j, n, rule, y):
+        """The vector at i, of the columns j, j + 1, ..., of which n are left."""
+        u = activation(get(x, i, n) + get(bias, j, n))
+        if rule[0]:
+            u = dropped(u, i, rule)
+        put(y, i, n, u)
 
-
-@njit(**_OPTIONS)
-def _backward(saved, bias, g, kind, dropout, dx, summing, sums, rows, parts, first, last):
-    width, step = bias.size, lanes(saved)
-    for part in range(first, last):
-        dbias = part * width
-        for i in range(part * rows // parts, (part + 1) * rows // parts):
+    @njit(**_OPTIONS)
+    def forward(x, bias, dropout, y, first, last):
+        rule, width, step = rule_of(dropout), bias.size, lanes(x)
+        for i in range(first, last):
             start = i * width
-            n = min(width, g.size - start)
-            for j in range(0, n, step):
-                d, u = get(g, start + j, n - j), get(saved, start + j, n - j)
-                if kind == RELU:  # u is the result: positive where the input was and dropout kept it
-                    d = d * where(u > 0.0, spread(saved, dropout[-1]), 0.0)
-                else:
-                    if dropout[0]:
-                        d = dropped(d, start + j, saved, dropout)
-                    if kind != NONE:
-                        d = d * _slope(u + get(bias, j, n - j), kind)
-                put(dx, start + j, n - j, d)
-                if summing:
-                    put(sums, dbias + j, n - j, get(sums, dbias + j, n - j) + d)
+            n = min(width, x.size - start)
+            for j in range(0, n - step + 1, step):
+                one(x, bias, start + j, j, step, rule, y)
+            if n % step:
+                j = n - n % step
+                one(x, bias, start + j, j, n - j, rule, y)
+
+    return forward
+
+
+def _backward_of(slope: Any, from_result: bool) -> Any:
+    @njit(**_OPTIONS)
+    def one(saved, bias, g, i, j, n, rule, dx, summing, sums, dbias):
+        """The vector at i, of the columns j, j + 1, ..., of which n are left."""
+        d, u = get(g, i, n), get(saved, i, n)
+        if from_result:
+            d = d * (slope(u) * rule[-1])
+        else:
+            if rule[0]:
+                d = dropped(d, i, rule)
+            d = d * slope(u + get(bias, j, n))
+        put(dx, i, n, d)
+        if summing:
+            put(sums, dbias + j, n, get(sums, dbias + j, n) + d)
+
+    @njit(**_OPTIONS)
+    def backward(saved, bias, g, dropout, dx, summing, sums, rows, parts, first, last):
+        rule, width, step = rule_of(dropout), bias.size, lanes(saved)
+        for part in range(first, last):
+            for i in range(part * rows // parts, (part + 1) * rows // parts):
+                start = i * width
+                n = min(width, g.size - start)
+                for j in range(0, n - step + 1, step):
+                    one(saved, bias, g, start + j, j, step, rule, dx, summing, sums, part * width)
+                if n % step:
+                    j = n - n % step
+                    one(saved, bias, g, start + j, j, n - j, rule, dx, summing, sums, part * width)
+
+    return backward
 
 
 # --------------------------------------------------------------------------------------------------------- from Python
-_forwards = kernels(_forward, "RRSDWSS")
-_backwards = kernels(_backward, "RRRSDWFWSSSS")
-_nothing = {dtype: np.zeros(LINE, dtype) for dtype in _forwards}
+@functools.cache
+def _kernels(activation: str) -> tuple[Any, Any]:
+    """The way forward and the way back, for each dtype."""
+    function, slope = ACTIVATIONS[activation]
+    return (
+        kernels(_forward_of(function), "RRDWSS"),
+        kernels(_backward_of(slope, from_result=activation == "relu"), "RRRDWFWSSSS"),
+    )
+
+
+_nothing = {dtype: np.zeros(LINE, dtype) for dtype in DTYPES}
 
 
 def bias_activation(x: Array, bias: Array | None, activation: str, p: float, seed: int) -> Array:
@@ -151,8 +214,8 @@ def bias_activation(x: Array, bias: Array | None, activation: str, p: float, see
     y = np.empty(x.shape, x.dtype)
     row = _nothing[x.dtype] if bias is None else line(bias)
     rows = -(-x.size // row.size)
-    arguments = line(x), row, KINDS[activation], dropping(p, seed), y.reshape(-1)
-    _forwards[x.dtype](_nanoseconds(x, activation, p), rows, *arguments)
+    arguments = line(x), row, dropping(p, seed), y.reshape(-1)
+    _kernels(activation)[0][x.dtype](_nanoseconds(x, activation, p), rows, *arguments)
     return y
 
 
@@ -168,8 +231,8 @@ def bias_activation_vjp(
     rows = -(-g.size // row.size)
     parts = parts_of(rows) if summing else rows
     sums = np.zeros((parts, row.size) if summing else (0, 0), g.dtype)
-    arguments = line(saved), row, line(g), KINDS[activation], dropping(p, seed), dx.reshape(-1), summing
-    _backwards[g.dtype](_nanoseconds(g, activation, p), parts, *arguments, sums.reshape(-1), rows, parts)
+    arguments = line(saved), row, line(g), dropping(p, seed), dx.reshape(-1), summing
+    _kernels(activation)[1][g.dtype](_nanoseconds(g, activation, p), parts, *arguments, sums.reshape(-1), rows, parts)
     if not summing:
         return dx, None
     return dx, sums.sum(0) if parts > 1 else sums[0]
