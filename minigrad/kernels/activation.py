@@ -1,8 +1,9 @@
 """What comes after a linear layer, in one pass: y = dropout(activation(x + bias)), and its way back with the bias's.
 
 GELU is x Phi(x), and Phi(-t) for t >= 0, the tail of the normal distribution, is e^(-t^2/2) times a function that
-falls slowly: in float32 a ratio of two polynomials. It is as exact far out as it is near 0, and its exponential is the
-one that the derivative needs as well. In float64 the C library is asked for it, one number at a time.
+falls slowly: in float32 a ratio of two polynomials. It is as exact far out as it is near 0. In float64 the C library is
+asked for it, one number at a time. The derivative needs the same exponential, so it is computed on the way forward and
+kept instead of x, with dropout: all that is left to the way back is a product.
 
 There is a kernel for each activation, and in it the step from a vector to the next stands twice: for whole vectors, in
 a loop without a question, and for what is left of a row. The sums over rows for dL/dbias are as those of `norm`: rows
@@ -82,113 +83,86 @@ DENSITY = 1 / math.sqrt(2 * math.pi)
 
 @njit(**_OPTIONS)
 def _identity(x):
-    return x
-
-
-@njit(**_OPTIONS)
-def _identity_slope(x):
-    return same(x, 1.0)
+    return x, same(x, 1.0)
 
 
 @njit(**_OPTIONS)
 def _relu(x):
-    return maximum(0.0, x)  # NaN stays
-
-
-@njit(**_OPTIONS)
-def _relu_slope(y):
-    """From the result: it is positive where the input was and dropout kept it."""
-    return where(y > 0.0, same(y, 1.0), 0.0)
+    return maximum(0.0, x), where(x > 0.0, same(x, 1.0), 0.0)  # NaN stays
 
 
 @njit(**_OPTIONS)
 def _gelu(x):
-    return x * _phi(x, exp(x * x * -0.5))
-
-
-@njit(**_OPTIONS)
-def _gelu_slope(x):
     bell = exp(x * x * -0.5)
-    return fma(x * bell, DENSITY, _phi(x, bell))
-
-
-@njit(**_OPTIONS)
-def _sigmoid(x):
-    """The estimate of Phi(x), 1/2 (1 + tanh z) = 1 / (1 + e^(-2 z))."""
-    return 1.0 / (exp(x * fma(x * x, -2 * ROOT * CUBE, -2 * ROOT)) + 1.0)
+    phi = _phi(x, bell)
+    return x * phi, fma(x * bell, DENSITY, phi)
 
 
 @njit(**_OPTIONS)
 def _gelu_tanh(x):
-    return x * _sigmoid(x)
+    """1/2 (1 + tanh z) = 1 / (1 + e^(-2 z))"""
+    s = 1.0 / (exp(x * fma(x * x, -2 * ROOT * CUBE, -2 * ROOT)) + 1.0)
+    return x * s, fma(x * s * (1.0 - s), fma(x * x, 6 * ROOT * CUBE, 2 * ROOT), s)
 
 
-@njit(**_OPTIONS)
-def _gelu_tanh_slope(x):
-    s = _sigmoid(x)
-    return fma(x * s * (1.0 - s), fma(x * x, 6 * ROOT * CUBE, 2 * ROOT), s)
-
-
-ACTIVATIONS = {
-    "none": (_identity, _identity_slope),
-    "relu": (_relu, _relu_slope),
-    "gelu": (_gelu, _gelu_slope),
-    "gelu_tanh": (_gelu_tanh, _gelu_tanh_slope),
-}
+ACTIVATIONS = {"none": _identity, "relu": _relu, "gelu": _gelu, "gelu_tanh": _gelu_tanh}  # and their derivatives
 
 
 # ------------------------------------------------------------------------------------------------------------- kernels
 def _forward_of(activation: Any) -> Any:
     @njit(**_OPTIONS)
-    def one(x, bias, i, j, n, rule, y):
+    def one(x, bias, i, j, n, rule, y, slopes):
         """The vector at i, of the columns j, j + 1, ..., of which n are left."""
-        u = activation(get(x, i, n) + get(bias, j, n))
+        u, slope = activation(get(x, i, n) + get(bias, j, n))
         if rule[0]:
-            u = dropped(u, i, rule)
+            u, slope = dropped(u, i, rule), dropped(slope, i, rule)
         put(y, i, n, u)
+        if slopes.size:
+            put(slopes, i, n, slope)
 
     @njit(**_OPTIONS)
-    def forward(x, bias, dropout, y, first, last):
+    def forward(x, bias, dropout, y, slopes, first, last):
         rule, width, step = rule_of(dropout), bias.size, lanes(x)
         for i in range(first, last):
             start = i * width
             n = min(width, x.size - start)
             for j in range(0, n - step + 1, step):
-                one(x, bias, start + j, j, step, rule, y)
+                one(x, bias, start + j, j, step, rule, y, slopes)
             if n % step:
                 j = n - n % step
-                one(x, bias, start + j, j, n - j, rule, y)
+                one(x, bias, start + j, j, n - j, rule, y, slopes)
 
     return forward
 
 
-def _backward_of(slope: Any, from_result: bool) -> Any:
+def _backward_of(name: str) -> Any:
     @njit(**_OPTIONS)
-    def one(saved, bias, g, i, j, n, rule, dx, summing, sums, dbias):
-        """The vector at i, of the columns j, j + 1, ..., of which n are left."""
-        d, u = get(g, i, n), get(saved, i, n)
-        if from_result:
-            d = d * (slope(u) * rule[-1])
-        else:
+    def one(saved, g, i, n, rule, dx, summing, sums, place):
+        """The vector at i, of which n elements are left in the row."""
+        d = get(g, i, n)
+        if name == "none":
             if rule[0]:
                 d = dropped(d, i, rule)
-            d = d * slope(u + get(bias, j, n))
+        elif name == "relu":  # the result is positive where the input was and dropout kept it
+            d = d * where(get(saved, i, n) > 0.0, same(d, rule[-1]), 0.0)
+        else:
+            d = d * get(saved, i, n)
         put(dx, i, n, d)
         if summing:
-            put(sums, dbias + j, n, get(sums, dbias + j, n) + d)
+            put(sums, place, n, get(sums, place, n) + d)
 
     @njit(**_OPTIONS)
-    def backward(saved, bias, g, dropout, dx, summing, sums, rows, parts, first, last):
-        rule, width, step = rule_of(dropout), bias.size, lanes(saved)
+    def backward(saved, g, width, dropout, dx, summing, sums, rows, parts, first, last):
+        rule, step = rule_of(dropout), lanes(saved)
         for part in range(first, last):
             for i in range(part * rows // parts, (part + 1) * rows // parts):
                 start = i * width
                 n = min(width, g.size - start)
                 for j in range(0, n - step + 1, step):
-                    one(saved, bias, g, start + j, j, step, rule, dx, summing, sums, part * width)
+                    one(saved, g, start + j, step, rule, dx, summing, sums, part * width + j)
                 if n % step:
                     j = n - n % step
-                    one(saved, bias, g, start + j, j, n - j, rule, dx, summing, sums, part * width)
+                    one(saved, g, start + j, n - j, rule, dx, summing, sums, part * width + j)
 
     return backward
 
@@ -197,48 +171,48 @@ def _backward_of(slope: Any, from_result: bool) -> Any:
 @functools.cache
 def _kernels(activation: str) -> tuple[Any, Any]:
     """The way forward and the way back, for each dtype."""
-    function, slope = ACTIVATIONS[activation]
-    return (
-        kernels(_forward_of(function), "RRDWSS"),
-        kernels(_backward_of(slope, from_result=activation == "relu"), "RRRDWFWSSSS"),
-    )
+    return kernels(_forward_of(ACTIVATIONS[activation]), "RRDWWSS"), kernels(_backward_of(activation), "RRSDWFWSSSS")
 
 
 _nothing = {dtype: np.zeros(LINE, dtype) for dtype in DTYPES}
 
 
-def bias_activation(x: Array, bias: Array | None, activation: str, p: float, seed: int) -> Array:
+def bias_activation(
+    x: Array, bias: Array | None, activation: str, p: float, seed: int, with_saved: bool
+) -> tuple[Array, Array | None]:
     """See `reference.bias_activation`."""
     if not alike(x, bias):
-        return reference.bias_activation(x, bias, activation, p, seed)
+        return reference.bias_activation(x, bias, activation, p, seed, with_saved)
     y = np.empty(x.shape, x.dtype)
+    slopes = np.empty(x.shape if with_saved and activation.startswith("gelu") else 0, x.dtype)
     row = _nothing[x.dtype] if bias is None else line(bias)
     rows = -(-x.size // row.size)
-    arguments = line(x), row, dropping(p, seed), y.reshape(-1)
-    _kernels(activation)[0][x.dtype](_nanoseconds(x, activation, p), rows, *arguments)
-    return y
+    arguments = line(x), row, dropping(p, seed), y.reshape(-1), slopes.reshape(-1)
+    _kernels(activation)[0][x.dtype](_forward_nanoseconds(x, activation, p), rows, *arguments)
+    return y, slopes if slopes.size else y if activation == "relu" and with_saved else None
 
 
 def bias_activation_vjp(
-    saved: Array, bias: Array | None, activation: str, p: float, seed: int, g: Array
+    saved: Array | None, bias: Array | None, activation: str, p: float, seed: int, g: Array
 ) -> tuple[Array, Array | None]:
     """See `reference.bias_activation_vjp`."""
-    if not alike(saved, bias, g):
+    if not alike(g, bias, saved):
         return reference.bias_activation_vjp(saved, bias, activation, p, seed, g)
     dx = np.empty(g.shape, g.dtype)
     summing = bias is not None
-    row = line(bias) if summing else _nothing[g.dtype]
-    rows = -(-g.size // row.size)
+    width = bias.size if summing else LINE
+    rows = -(-g.size // width)
     parts = parts_of(rows) if summing else rows
-    sums = np.zeros((parts, row.size) if summing else (0, 0), g.dtype)
-    arguments = line(saved), row, line(g), dropping(p, seed), dx.reshape(-1), summing
-    _kernels(activation)[1][g.dtype](_nanoseconds(g, activation, p), parts, *arguments, sums.reshape(-1), rows, parts)
+    sums = np.zeros((parts, width) if summing else (0, 0), g.dtype)
+    flat = line(g)
+    arguments = flat if saved is None else line(saved), flat, width, dropping(p, seed), dx.reshape(-1), summing
+    _kernels(activation)[1][g.dtype](0.15 * g.size, parts, *arguments, sums.reshape(-1), rows, parts)
     if not summing:
         return dx, None
     return dx, sums.sum(0) if parts > 1 else sums[0]
 
 
-def _nanoseconds(x: Array, activation: str, p: float) -> float:
+def _forward_nanoseconds(x: Array, activation: str, p: float) -> float:
     """About how long one thread takes."""
     each = 0.35 if p else 0.15
     if activation.startswith("gelu"):
