@@ -27,12 +27,13 @@ def _numba_kernels():
 
 def both_ways(x, bias, name, p, seed, g):
     """Result and gradients of the kernels in use, and of the twins in float64 from the same numbers."""
-    y = run("bias_activation", x, bias, name, p, seed)
-    saved = x if name.startswith("gelu") else y
+    forth = x, bias, name, p, seed, True
+    y, saved = run("bias_activation", *forth)
     back = (saved, bias, name, p, seed, g)
-    ours = [y, *run("bias_activation_vjp", *back)]
-    twins = [in_float64("bias_activation", x, bias, name, p, seed), *in_float64("bias_activation_vjp", *back)]
-    assert (ours[2] is None) == (twins[2] is None) == (bias is None)
+    ours = [y, saved, *run("bias_activation_vjp", *back)]
+    twins = [*in_float64("bias_activation", *forth), *in_float64("bias_activation_vjp", *back)]
+    assert (ours[1] is None) == (twins[1] is None) == (name == "none")
+    assert (ours[3] is None) == (twins[3] is None) == (bias is None)
     return [a for a in ours if a is not None], [a for a in twins if a is not None]
 
 
@@ -46,6 +47,14 @@ def activation_cases(draw):
         shape = ()
     p, seed = draw(st.sampled_from([0.0, 0.1, 0.7, 1.0])), draw(st.integers(0, 2**64 - 1))
     return draw(arrays(shape, dtype)), bias, draw(st.sampled_from(NAMES)), p, seed, draw(arrays(shape, dtype))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_kept_for_a_way_back_that_nobody_wants(name, either, rng):
+    x = rng.standard_normal((3, 20))
+    y, saved = kernels.bias_activation(x, None, name, 0.0, 0, False)
+    assert saved is None
+    np.testing.assert_array_equal(y, kernels.bias_activation(x, None, name, 0.0, 0, True)[0])
 
 
 @given(activation_cases())
@@ -68,13 +77,16 @@ def test_lines_and_parts_leave_nothing_out(name, with_bias, shape, dtype, rng):
 def test_the_kernels_write_their_results_and_nothing_beside_them(name, width, rng):
     x = rng.standard_normal((5, width)).astype(np.float32)
     memory = np.full(3000, 77, np.float32)
-    place = slice(1000, 1000 + x.size)
+    places = slice(1000, 1000 + x.size), slice(2000, 2000 + x.size)
     bias = np.ones(width, np.float32)
-    settings = activation.KINDS[name], pieces.dropping(0.3, SEED)
-    activation._forwards[x.dtype](0, len(x), x.ravel(), bias, *settings, memory[place])
-    expected = reference.bias_activation(x, bias, name, 0.3, SEED)
-    np.testing.assert_allclose(memory[place], expected.ravel(), rtol=1e-4, atol=1e-6)
-    memory[place] = 77
+    kernel = activation._kernels(name)[0][x.dtype]
+    kernel(0, len(x), x.ravel(), bias, pieces.dropping(0.3, SEED), *[memory[place] for place in places])
+    y, saved = reference.bias_activation(x, bias, name, 0.3, SEED, True)
+    expected = (y, saved) if name.startswith("gelu") else (y,)
+    for place, e in zip(places, expected, strict=False):
+        np.testing.assert_allclose(memory[place], e.ravel(), rtol=1e-4, atol=1e-6)
+    for place in places:
+        memory[place] = 77
     assert (memory == 77).all()
 
 
@@ -87,8 +99,8 @@ def test_results_do_not_depend_on_the_number_of_threads(name, with_bias, dtype, 
     outcomes = []
     for n in (1, 2, 3):
         kernels.set_num_threads(n)
-        y = kernels.bias_activation(x, bias, name, 0.3, SEED)
-        dx, dbias = kernels.bias_activation_vjp(y if name == "relu" else x, bias, name, 0.3, SEED, g)
+        y, saved = kernels.bias_activation(x, bias, name, 0.3, SEED, True)
+        dx, dbias = kernels.bias_activation_vjp(saved, bias, name, 0.3, SEED, g)
         outcomes.append([y, dx] if dbias is None else [y, dx, dbias])
     for other in outcomes[1:]:
         assert [a.tobytes() for a in other] == [a.tobytes() for a in outcomes[0]]
@@ -111,8 +123,9 @@ def test_gelu_is_exact_far_out_too(dtype):
     y, slope = exact_gelu(wide)
     eps = np.finfo(dtype).eps
     bound = 4 * eps * (1 + wide * wide / 2)
-    assert (np.abs(kernels.bias_activation(x, None, "gelu", 0.0, 0) - y) <= bound * np.abs(y)).all()
-    d, _ = kernels.bias_activation_vjp(x, None, "gelu", 0.0, 0, np.ones_like(x))
+    ours, saved = kernels.bias_activation(x, None, "gelu", 0.0, 0, True)
+    assert (np.abs(ours - y) <= bound * np.abs(y)).all()
+    d, _ = kernels.bias_activation_vjp(saved, None, "gelu", 0.0, 0, np.ones_like(x))
     np.testing.assert_allclose(d, slope, rtol=4 * eps, atol=4 * eps)
 
 
@@ -136,8 +149,8 @@ def test_relu_lets_nothing_back_where_it_let_nothing_through(either, rng):
     x, g = rng.standard_normal((2, 60, 40))
     x[0, :3] = 0, -0.0, np.nan
     x[1, :] = 1e-300
-    y = kernels.bias_activation(x, None, "relu", 0.4, SEED)
-    dx, _ = kernels.bias_activation_vjp(y, None, "relu", 0.4, SEED, g)
+    y, saved = kernels.bias_activation(x, None, "relu", 0.4, SEED, True)
+    dx, _ = kernels.bias_activation_vjp(saved, None, "relu", 0.4, SEED, g)
     kept = bits.keep(x.shape, 0.4, SEED)
     with np.errstate(invalid="ignore"):
         np.testing.assert_array_equal(dx, np.where(kept & (x > 0), g * (1 / (1 - 0.4)), 0.0))
@@ -147,8 +160,8 @@ def test_relu_lets_nothing_back_where_it_let_nothing_through(either, rng):
 @pytest.mark.parametrize("name", NAMES)
 def test_everything_dropped_gives_zeros_and_gets_none_back(name, either, rng):
     x, g = rng.standard_normal((2, 6, 20))
-    y = kernels.bias_activation(x, x[0], name, 1.0, SEED)
-    dx, dbias = kernels.bias_activation_vjp(y if name == "relu" else x, x[0], name, 1.0, SEED, g)
+    y, saved = kernels.bias_activation(x, x[0], name, 1.0, SEED, True)
+    dx, dbias = kernels.bias_activation_vjp(saved, x[0], name, 1.0, SEED, g)
     for result in (y, dx, dbias):
         np.testing.assert_array_equal(result, np.zeros_like(result))
 
@@ -163,8 +176,8 @@ def test_the_sum_over_many_rows_stays_exact(rng):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_result_is_new_even_where_nothing_changes(name, shape, either):
     x = np.ones(shape)
-    y = run("bias_activation", x, None, name, 0.0, 0)
-    dx, dbias = run("bias_activation_vjp", x, None, name, 0.0, 0, np.ones(shape))
+    y, saved = run("bias_activation", x, None, name, 0.0, 0, True)
+    dx, dbias = run("bias_activation_vjp", saved, None, name, 0.0, 0, np.ones(shape))
     assert y.shape == dx.shape == shape
     assert dbias is None
 
@@ -173,8 +186,7 @@ def test_the_result_is_new_even_where_nothing_changes(name, shape, either):
 @pytest.mark.parametrize("name", NAMES)
 def test_other_dtypes_and_mixtures_go_to_the_twin(name, dtypes, rng):
     x, bias = rng.standard_normal((3, 4)).astype(dtypes[0]), rng.standard_normal(4).astype(dtypes[1])
-    ours = kernels.bias_activation(x, bias, name, 0.0, 0)
-    twin = reference.bias_activation(x, bias, name, 0.0, 0)
+    (ours, _), (twin, _) = (which.bias_activation(x, bias, name, 0.0, 0, False) for which in (kernels, reference))
     assert ours.dtype == twin.dtype
     np.testing.assert_array_equal(ours, twin)
 

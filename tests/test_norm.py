@@ -73,7 +73,7 @@ def test_the_kernels_are_what_their_twins_say(case):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(700, 64), (300, 17), (40, 1030), (3, 5000), (1000, 1)])
+@pytest.mark.parametrize("shape", [(700, 64), (300, 128), (300, 17), (200, 48), (40, 1030), (3, 5000), (1000, 1)])
 def test_blocks_and_parts_of_rows_leave_no_row_out(shape, dtype, rng):
     x, branch, g = rng.standard_normal((3, *shape)).astype(dtype)
     weight, bias = rng.standard_normal((2, shape[-1])).astype(dtype)
@@ -83,27 +83,37 @@ def test_blocks_and_parts_of_rows_leave_no_row_out(shape, dtype, rng):
     assert_all_close(run("add_layer_norm_vjp", *back), in_float64("add_layer_norm_vjp", *back), 1000)
 
 
-@pytest.mark.parametrize("width", [1, 3, 16, 17, 64])
+@pytest.mark.parametrize("width", [1, 3, 16, 17, 64, 128])
 def test_the_kernels_write_their_results_and_nothing_beside_them(width, rng):
-    """A row less than a vector, and the end of the last row, are written under a mask."""
+    """A row less than a vector, and the end of the last row, are written under a mask; a short row is one vector."""
     x = rng.standard_normal((5, width)).astype(np.float32)
-    memory = np.full((3, 2000), 77, np.float32)
-    places = [slice(1000, 1000 + n) for n in (x.size, x.size, len(x))]
-    outputs = [m[place] for m, place in zip(memory, places, strict=True)]
-    ones, zeros = np.ones(width, np.float32), np.zeros(width, np.float32)
-    settings = x.ravel(), x.ravel(), ones, zeros, 0.1, True, pieces.dropping(0.3, SEED)
-    norm._forwards[x.dtype](0, len(x), *settings, *outputs)
-    expected = reference.add_layer_norm(x, x, None, None, 0.1, 0.3, SEED)
-    for m, place, e in zip(memory, places, expected, strict=True):
-        np.testing.assert_allclose(m[place], e.ravel(), rtol=1e-4, atol=1e-5)
-        m[place] = 77
-    assert (memory == 77).all()
+    forward, backward = (kernel[x.dtype] for kernel in norm._kernels(width, x.dtype))
+    ones, zeros, dropout = np.ones(width, np.float32), np.zeros(width, np.float32), pieces.dropping(0.3, SEED)
+
+    def written(kernel, items, expected, *settings, after=()):
+        memory = np.full((len(expected), 3000), 77, np.float32)
+        places = [slice(1000, 1000 + e.size) for e in expected]
+        outputs = [m[place] for m, place in zip(memory, places, strict=True)]
+        for out in outputs:
+            out[:] = 0
+        kernel(0, items, *settings, *outputs, *after)
+        for m, place, e in zip(memory, places, expected, strict=True):
+            np.testing.assert_allclose(m[place], e.ravel(), rtol=1e-4, atol=1e-5)
+            m[place] = 77
+        assert (memory == 77).all()
+
+    y, n, r = reference.add_layer_norm(x, x, None, None, 0.1, 0.3, SEED)
+    written(forward, len(x), (y, n, r), x.ravel(), x.ravel(), ones, zeros, 0.1, True, dropout)
+    dx, dbranch, *sums = reference.add_layer_norm_vjp(n, r, None, x, 0.3, SEED)
+    back = n.ravel(), r.ravel(), ones, x.ravel(), dropout
+    written(backward, 1, (dx, dbranch, np.array(sums)), *back, after=(1,))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_results_do_not_depend_on_the_number_of_threads(dtype, several_threads, rng):
-    x, branch, g = rng.standard_normal((3, 333, 19)).astype(dtype)
-    weight, bias = rng.standard_normal((2, 19)).astype(dtype)
+@pytest.mark.parametrize("width", [19, 64])
+def test_results_do_not_depend_on_the_number_of_threads(width, dtype, several_threads, rng):
+    x, branch, g = rng.standard_normal((3, 333, width)).astype(dtype)
+    weight, bias = rng.standard_normal((2, width)).astype(dtype)
     outcomes = []
     for n in (1, 2, 3):
         kernels.set_num_threads(n)

@@ -132,15 +132,17 @@ def add_layer_norm_vjp(
     return _functions.add_layer_norm_vjp(n, r, weight, g, p, seed)
 
 
-def bias_activation(x: Array, bias: Array | None, activation: str, p: float, seed: int) -> Array:
-    """y = dropout(a(x + bias)), a one of "none", "relu", "gelu" and "gelu_tanh"."""
-    return _functions.bias_activation(x, bias, activation, p, seed)
+def bias_activation(
+    x: Array, bias: Array | None, activation: str, p: float, seed: int, with_saved: bool
+) -> tuple[Array, Array | None]:
+    """y = dropout(a(x + bias)), a one of "none", "relu", "gelu", "gelu_tanh"; and what the way back wants to have."""
+    return _functions.bias_activation(x, bias, activation, p, seed, with_saved)
 
 
 def bias_activation_vjp(
-    saved: Array, bias: Array | None, activation: str, p: float, seed: int, g: Array
+    saved: Array | None, bias: Array | None, activation: str, p: float, seed: int, g: Array
 ) -> tuple[Array, Array | None]:
-    """dL/dx and dL/dbias, if there is a bias, of `bias_activation`; `saved` is x but for "relu", where it is y."""
+    """dL/dx and dL/dbias, if there is a bias, of `bias_activation`, which gave `saved`."""
     return _functions.bias_activation_vjp(saved, bias, activation, p, seed, g)
 
 

@@ -1,16 +1,20 @@
 """Layer normalisation, also of a sum: y = LN(x + dropout(branch)), the residual connection of a Transformer.
 
-A row is passed three times: the sum for its mean; the sum of squares for its variance, about the mean, so that nothing
-cancels; and the result. Some rows take each pass together, as many as the nearest cache holds: while one of them waits
-for its sum, the next ones are under way.
+A short row is one value: it is read once, stays in registers until it is normalised, and is written once. For that its
+width has to be known when the kernel is compiled, so there is a kernel for each width.
+
+A long row is passed three times: the sum for its mean; the sum of squares for its variance, about the mean, so that
+nothing cancels; and the result. Some rows take each pass together, as many as the nearest cache holds: while one of
+them waits for its sum, the next ones are under way.
 
 The way back needs sums within a row (two, before dL/dx) and over the rows (dL/dw and dL/db). For these the rows are cut
 into parts, whose number depends on theirs and not on that of the threads. A part is added up by one thread, row after
-row, into a line that stays in the nearest cache; then the parts are added in order.
+row, in registers or into a line that stays in the nearest cache; then the parts are added in order.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -18,20 +22,69 @@ import numpy as np
 from numba import njit
 
 from . import reference
-from .pieces import alike, dropped, dropping, get, kernels, line, parts_of, put
+from .pieces import alike, dropped, dropping, get, kernels, line, parts_of, put, rows_of, rule_of, same
+from .simd import VECTOR, fma, lanes, spread, total, where
 from .simd import first as these
-from .simd import fma, lanes, spread, total, where
 
 Array = np.ndarray
 
 _OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
-BLOCK = 2048  # elements of a block of rows
+BLOCK = 2048  # elements of a block of long rows
+SHORT = [VECTOR * n for n in (1, 2, 4, 8)]  # bytes in a short row: the way back has three or four such values at a time
 
 
-# ------------------------------------------------------------------------------------------------------------- kernels
+# ---------------------------------------------------------------------------------------------------------- short rows
+def _short_forward(width: int) -> Any:
+    load, store = rows_of(width)
+
+    @njit(**_OPTIONS)
+    def forward(x, branch, weight, bias, eps, adding, dropout, y, n, r, first, last):
+        rule, w, b = rule_of(dropout), load(weight, 0), load(bias, 0)
+        one, count = x.dtype.type(1), x.dtype.type(width)
+        for i in range(first, last):
+            start = i * width
+            v = load(x, start)
+            if adding:
+                u = load(branch, start)
+                if rule[0]:
+                    u = dropped(u, start, rule)
+                v = v + u
+            v = v - total(v) / count
+            r[i] = one / x.dtype.type(math.sqrt(total(v * v) / count + eps))
+            v = v * r[i]
+            store(n, start, v)
+            store(y, start, fma(v, w, b))
+
+    return forward
+
+
+def _short_backward(width: int) -> Any:
+    load, store = rows_of(width)
+
+    @njit(**_OPTIONS)
+    def backward(n, r, weight, g, dropout, dx, dbranch, sums, parts, first, last):
+        rule, w, count = rule_of(dropout), load(weight, 0), n.dtype.type(width)
+        for part in range(first, last):
+            dweight, dbias = same(w, 0.0), same(w, 0.0)
+            for i in range(part * r.size // parts, (part + 1) * r.size // parts):
+                start = i * width
+                e, v = load(g, start), load(n, start)
+                h = e * w
+                d = (h - total(h) / count - v * (total(h * v) / count)) * r[i]
+                store(dx, start, d)
+                if rule[0]:
+                    store(dbranch, start, dropped(d, start, rule))
+                dweight, dbias = fma(e, v, dweight), dbias + e
+            store(sums, 2 * part * width, dweight)
+            store(sums, (2 * part + 1) * width, dbias)
+
+    return backward
+
+
+# ----------------------------------------------------------------------------------------------------------- long rows
 @njit(**_OPTIONS)
-def _forward(x, branch, weight, bias, eps, adding, dropout, y, n, r, first, last):
-    width, step = weight.size, lanes(x)
+def _long_forward(x, branch, weight, bias, eps, adding, dropout, y, n, r, first, last):
+    rule, width, step = rule_of(dropout), weight.size, lanes(x)
     one, count = x.dtype.type(1), x.dtype.type(weight.size)
     together = max(1, BLOCK // width)
     for top in range(first, last, together):
@@ -43,8 +96,8 @@ def _forward(x, branch, weight, bias, eps, adding, dropout, y, n, r, first, last
                 v = get(x, start + j, width - j)
                 if adding:
                     u = get(branch, start + j, width - j)
-                    if dropout[0]:
-                        u = dropped(u, start + j, x, dropout)
+                    if rule[0]:
+                        u = dropped(u, start + j, rule)
                     v = v + u
                 put(n, start + j, width - j, v)
                 s = s + v
@@ -68,8 +121,8 @@ def _forward(x, branch, weight, bias, eps, adding, dropout, y, n, r, first, last
 
 
 @njit(**_OPTIONS)
-def _backward(n, r, weight, g, dropout, dx, dbranch, sums, parts, first, last):
-    width, step, count = weight.size, lanes(n), n.dtype.type(weight.size)
+def _long_backward(n, r, weight, g, dropout, dx, dbranch, sums, parts, first, last):
+    rule, width, step, count = rule_of(dropout), weight.size, lanes(n), n.dtype.type(weight.size)
     for part in range(first, last):
         dweight = 2 * part * width
         dbias = dweight + width
@@ -85,16 +138,26 @@ def _backward(n, r, weight, g, dropout, dx, dbranch, sums, parts, first, last):
                 e, v = get(g, start + j, width - j), get(n, start + j, width - j)
                 d = (e * get(weight, j, width - j) - shift - v * stretch) * inverse
                 put(dx, start + j, width - j, d)
-                if dropout[0]:
-                    d = dropped(d, start + j, n, dropout)
+                if rule[0]:
+                    d = dropped(d, start + j, rule)
                     put(dbranch, start + j, width - j, d)
                 put(sums, dweight + j, width - j, fma(e, v, get(sums, dweight + j, width - j)))
                 put(sums, dbias + j, width - j, get(sums, dbias + j, width - j) + e)
 
 
 # --------------------------------------------------------------------------------------------------------- from Python
-_forwards = kernels(_forward, "RRRRNFDWWWSS")
-_backwards = kernels(_backward, "RRRRDWWWSSS")
+_long = kernels(_long_forward, "RRRRNFDWWWSS"), kernels(_long_backward, "RRRRDWWWSSS")
+
+
+@functools.cache
+def _short(width: int) -> tuple[Any, Any]:
+    """Those for short rows of this width."""
+    return kernels(_short_forward(width), "RRRRNFDWWWSS"), kernels(_short_backward(width), "RRRRDWWWSSS")
+
+
+def _kernels(width: int, dtype: Any) -> tuple[Any, Any]:
+    """The way forward and the way back, for each dtype, for rows of this width."""
+    return _short(width) if width * dtype.itemsize in SHORT else _long
 
 
 def layer_norm(x: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
@@ -138,8 +201,8 @@ def _run_forward(
     weight = np.ones(width, x.dtype) if weight is None else line(weight)
     bias = np.zeros(width, x.dtype) if bias is None else line(bias)
     x = line(x)
-    _forwards[x.dtype](
-        20 * r.size + (0.5 if p else 0.3) * x.size,
+    _kernels(width, x.dtype)[0][x.dtype](
+        _nanoseconds(x, p),
         r.size,
         x,
         x if branch is None else line(branch),
@@ -164,8 +227,8 @@ def _run_backward(
     parts = parts_of(r.size)
     sums = np.zeros((parts, 2, width), n.dtype)
     weight = np.ones(width, n.dtype) if weight is None else line(weight)
-    _backwards[n.dtype](
-        20 * r.size + (0.5 if p else 0.3) * n.size,
+    _kernels(width, n.dtype)[1][n.dtype](
+        _nanoseconds(n, p),
         parts,
         line(n),
         line(r),
@@ -179,3 +242,8 @@ def _run_backward(
     )
     both = sums.sum(0) if parts > 1 else sums[0]
     return dx, dbranch, both[0], both[1]
+
+
+def _nanoseconds(x: Array, p: float) -> float:
+    """About how long one thread takes, either way."""
+    return (0.5 if p else 0.3) * x.size

@@ -1,6 +1,8 @@
 """What the kernels that go over rows have in common: reading, writing and dropping a vector; declaring a kernel.
 
 A row is passed vector by vector. All but the last of them are whole, and a load or a store without a mask is cheaper.
+Where the width is known when the kernel is compiled, a row may be one vector, of as many lanes: the compiler cuts it
+into registers.
 """
 
 from __future__ import annotations
@@ -9,9 +11,10 @@ from typing import Any
 
 import numpy as np
 from numba import from_dtype, njit, types
+from numba.extending import register_jitable
 
 from . import bits, threads
-from .simd import kept, lanes, load, load_some, spread, store, store_some, where
+from .simd import Vector, _memory, intrinsic, kept, lanes, load, load_some, store, store_some, where
 
 Array = np.ndarray
 
@@ -36,11 +39,55 @@ def put(x, i, n, vector):
         store_some(x, i, n, vector)
 
 
+def rows_of(width: int) -> tuple[Any, Any]:
+    """`load` and `store` of a whole row of `width` elements, as one vector."""
+
+    @intrinsic
+    def load(typing: Any, array: Any, i: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            vector = context.get_value_type(signature.return_type)
+            array, i = arguments
+            place = _memory(context, builder, signature.args[0], array, i, vector)
+            return builder.load(place, align=signature.args[0].dtype.bitwidth // 8)
+
+        return Vector(array.dtype, width)(array, types.intp), generate
+
+    @intrinsic
+    def store(typing: Any, array: Any, i: Any, x: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array, i, x = arguments
+            place = _memory(context, builder, signature.args[0], array, i, x.type)
+            builder.store(x, place, align=signature.args[0].dtype.bitwidth // 8)
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp, Vector(array.dtype, width)), generate
+
+    return load, store
+
+
+@intrinsic
+def same(typing: Any, like: Any, x: Any) -> Any:
+    """The number x in all lanes of a vector such as `like`."""
+    return like(like, like), lambda context, builder, signature, arguments: arguments[1]
+
+
+for _function in (bits.mix, bits.keys, bits.threshold, bits.scale):
+    register_jitable(error_model="numpy")(_function)
+
+
 @njit(**_OPTIONS)
-def dropped(x, i, like, dropout):
-    """Dropout of the elements i, i + 1, ... of an array such as `like`; what `dropout` is, `dropping` says."""
-    _, first_key, second_key, threshold, scale = dropout
-    return x * where(kept(x, i, first_key, second_key, threshold), spread(like, scale), 0.0)
+def rule_of(dropout):
+    """What `dropped` wants to know: whether anything is dropped, two keys, the threshold, the scale."""
+    p, seed = dropout
+    first_key, second_key = bits.keys(seed)
+    return p > 0, np.uint32(first_key), np.uint32(second_key), np.uint32(bits.threshold(p)), bits.scale(p)
+
+
+@njit(**_OPTIONS)
+def dropped(x, i, rule):
+    """Dropout of a vector, the elements i, i + 1, ... of an array."""
+    _, first_key, second_key, threshold, scale = rule
+    return x * where(kept(x, i, first_key, second_key, threshold), same(x, scale), 0.0)
 
 
 # -------------------------------------------------------------------------------------------------------- around them
@@ -48,16 +95,19 @@ def kernels(serial: Any, arguments: str) -> dict[Any, threads.Kernel]:
     """A kernel for each dtype. `arguments` says what they are: array to Read or Write, Number, Flag, Size, Dropout."""
     made = {}
     for dtype in DTYPES:
-        number, flag, word = from_dtype(dtype), types.boolean, types.uint32
+        number, flag = from_dtype(dtype), types.boolean
         kinds = {"R": types.Array(number, 1, "C", readonly=True), "W": types.Array(number, 1, "C")}
-        kinds |= {"N": number, "F": flag, "S": types.intp, "D": types.Tuple((flag, word, word, word, number))}
+        kinds |= {"N": number, "F": flag, "S": types.intp, "D": types.Tuple((types.float64, types.uint64))}
         made[dtype] = threads.Kernel(serial, tuple([kinds[letter] for letter in arguments]))
     return made
 
 
 def alike(x: Array, *others: Array | None) -> bool:
     """Whether there is something to do, in one dtype, for which there is a kernel."""
-    return x.size > 0 and x.dtype in DTYPES and {a.dtype for a in others if a is not None} <= {x.dtype}
+    fit = x.size > 0 and x.dtype in DTYPES
+    for a in others:
+        fit = fit and (a is None or a.dtype == x.dtype)
+    return fit
 
 
 def line(x: Array) -> Array:
@@ -70,8 +120,6 @@ def parts_of(rows: int) -> int:
     return min(MOST_PARTS, max(1, rows // ROWS_OF_A_PART))
 
 
-def dropping(p: float, seed: int) -> tuple[bool, int, int, int, float]:
-    """What a kernel wants to know about dropout: whether there is any, two keys, the threshold, the scale."""
-    if p == 0:
-        return False, 0, 0, 0, 1.0
-    return True, *bits.keys(seed), bits.threshold(p), bits.scale(p)
+def dropping(p: float, seed: int) -> tuple[float, int]:
+    """What a kernel wants to know about dropout; there is none if p is 0."""
+    return float(p), int(seed) & 0xFFFFFFFFFFFFFFFF

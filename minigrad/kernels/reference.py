@@ -474,28 +474,35 @@ def add_layer_norm_vjp(
 
 # -------------------------------------------------------------------------------------------- bias, activation, dropout
 @_kernel
-def bias_activation(x: Array, bias: Array | None, activation: str, p: float, seed: int) -> Array:
+def bias_activation(
+    x: Array, bias: Array | None, activation: str, p: float, seed: int, with_saved: bool
+) -> tuple[Array, Array | None]:
     """y = dropout(a(x + bias)), a one of "none", "relu", "gelu" (x Phi(x)) and "gelu_tanh" (its estimate).
 
-    >>> bias_activation(np.array([[-3.0, 1.0]]), np.array([1.0, 1.0]), "relu", 0.0, 0)
-    array([[0., 2.]])
+    Also what the way back needs, if that is wanted: for ReLU y, for the GELUs their derivative, with dropout.
+
+    >>> bias_activation(np.array([[-3.0, 1.0]]), np.array([1.0, 1.0]), "relu", 0.0, 0, False)
+    (array([[0., 2.]]), None)
     """
-    y = _activated(x if bias is None else x + bias, activation)[0]
-    return dropout(y, p, seed) if p else y
+    y, slope = _activated(x if bias is None else x + bias, activation)
+    y = dropout(y, p, seed) if p else y
+    if not with_saved or activation == "none":
+        return y, None
+    return y, y if activation == "relu" else dropout(slope, p, seed) if p else slope
 
 
 @_kernel
 def bias_activation_vjp(
-    saved: Array, bias: Array | None, activation: str, p: float, seed: int, g: Array
+    saved: Array | None, bias: Array | None, activation: str, p: float, seed: int, g: Array
 ) -> tuple[Array, Array | None]:
     """dL/dx = dropout(g) a'(x + bias), and dL/dbias, its sum over rows, None if there is no bias.
 
-    `saved` is x but for ReLU, where it is y: positive where x + bias was and dropout kept it.
+    `saved` is what `bias_activation` gave: the result of ReLU is positive where x + bias was and dropout kept it.
     """
-    if activation == "relu":
-        dx = g * ((saved > 0) * g.dtype.type(scale(p)))
+    if saved is None:
+        dx = dropout(g, p, seed) if p else g.copy()
     else:
-        dx = (dropout(g, p, seed) if p else g) * _activated(saved if bias is None else saved + bias, activation)[1]
+        dx = g * ((saved > 0) * g.dtype.type(scale(p)) if activation == "relu" else saved)
     return dx, None if bias is None else dx.sum(tuple(range(dx.ndim - 1)))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import kernels
 from ..checks import require, require_float
-from ..core import Array
+from ..core import Array, is_grad_enabled
 from ..op import op
 from .arithmetic import add, gelu, mul, relu, tanh
 from .norm import check_dropout, dropout
@@ -37,7 +37,7 @@ def bias_activation(
     """y = dropout(a(x + b)), a one of "relu", "gelu", "gelu_tanh" (its estimate, see `functional.gelu`), or "none".
 
     dL/dx = g keep / (1 - p) a'(x + b),   dL/db the same, summed over rows.
-    ReLU keeps its result for the way back: it is positive where x + b was and dropout kept it. GELU keeps x.
+    Kept for the way back: of ReLU the result, which is positive where x + b was and dropout kept it; of GELU a'(x + b).
     Without dropout (p = 0) no seed is needed. Shapes: x (..., D), or any without a bias; b (D) or None.
     """
     require_float("bias_activation", x)
@@ -45,8 +45,7 @@ def bias_activation(
         require(False, "bias_activation(): a has shape {}, the bias {}; it must be (D,)", x, bias)
     check_activation("bias_activation", activation)
     seed = check_dropout("bias_activation", p, seed)
-    y = kernels.bias_activation(x, bias, activation, p, seed)
-    saved = x if activation.startswith("gelu") else y
+    y, saved = kernels.bias_activation(x, bias, activation, p, seed, is_grad_enabled())
     return y, lambda g: kernels.bias_activation_vjp(saved, bias, activation, p, seed, g)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import kernels
 from ..checks import require
-from ..core import Array, DTypeError
+from ..core import Array, DTypeError, is_grad_enabled
 from ..dtypes import floating, promote
 from ..op import op
 
@@ -157,8 +157,8 @@ def gelu(x: Array) -> Any:
     dL/dx = g (Phi(x) + x phi(x)),  phi(x) = e^(-x^2/2) / sqrt(2 pi)
     """
     x = floating(x)
-    y = kernels.bias_activation(x, None, "gelu", 0.0, 0)
-    return y, lambda g: kernels.bias_activation_vjp(x, None, "gelu", 0.0, 0, g)[0]
+    y, slope = kernels.bias_activation(x, None, "gelu", 0.0, 0, is_grad_enabled())
+    return y, lambda g: kernels.bias_activation_vjp(slope, None, "gelu", 0.0, 0, g)[0]
 
 
 @op
