@@ -24,6 +24,11 @@ from .threads import get_num_threads, set_num_threads
 Array = np.ndarray
 
 
+def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array with nothing in it yet, at a place in memory that suits the kernels."""
+    return _functions.empty(shape, dtype)
+
+
 def add(x: Array, y: Array, out: Array | None = None) -> Array:
     """x + y, for gradients that arrive at one place; `out`, which may be x, is written if given, and returned."""
     return _functions.add(x, y, out)
@@ -207,13 +212,14 @@ class _AtFirstCall:
         if name.startswith("_"):
             raise AttributeError(name)  # not a kernel: somebody looks at the object
         try:
-            from . import activation, elementwise, gemm, heads, loss, norm, rows, table, update
+            from . import activation, elementwise, gemm, heads, loss, norm, pieces, rows, table, update
         except ImportError as error:
             raise ImportError(
                 f"minigrad.kernels: Numba cannot be imported ({error}). "
                 "Install it, or do without: set the environment variable MINIGRAD_KERNELS=numpy."
             ) from error
         loaded = SimpleNamespace(
+            empty=pieces.empty,
             add=elementwise.add,
             matmul=gemm.matmul,
             matmul_add=gemm.matmul_add,

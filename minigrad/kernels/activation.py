@@ -22,7 +22,7 @@ from numba.core import cgutils
 from numba.extending import overload
 
 from . import reference
-from .pieces import DTYPES, alike, dropped, dropping, get, kernels, line, parts_of, put, rule_of, same
+from .pieces import DTYPES, alike, dropped, dropping, empty, get, kernels, line, parts_of, put, rule_of, same
 from .simd import Lanes, _elementwise, absolute, exp, fma, ir, lanes, maximum, minimum, where
 
 Array = np.ndarray
@@ -183,8 +183,8 @@ def bias_activation(
     """See `reference.bias_activation`."""
     if not alike(x, bias):
         return reference.bias_activation(x, bias, activation, p, seed, with_saved)
-    y = np.empty(x.shape, x.dtype)
-    slopes = np.empty(x.shape if with_saved and activation.startswith("gelu") else 0, x.dtype)
+    y = empty(x.shape, x.dtype)
+    slopes = empty(x.shape if with_saved and activation.startswith("gelu") else (0,), x.dtype)
     row = _nothing[x.dtype] if bias is None else line(bias)
     rows = -(-x.size // row.size)
     arguments = line(x), row, dropping(p, seed), y.reshape(-1), slopes.reshape(-1)
@@ -198,7 +198,7 @@ def bias_activation_vjp(
     """See `reference.bias_activation_vjp`."""
     if not alike(g, bias, saved):
         return reference.bias_activation_vjp(saved, bias, activation, p, seed, g)
-    dx = np.empty(g.shape, g.dtype)
+    dx = empty(g.shape, g.dtype)
     summing = bias is not None
     width = bias.size if summing else LINE
     rows = -(-g.size // width)

@@ -9,6 +9,7 @@ import numpy as np
 from numba import from_dtype, njit, types
 
 from . import bits, reference, threads
+from .pieces import empty
 from .simd import kept, lanes, load_some, spread, store_some, where
 
 Array = np.ndarray
@@ -61,7 +62,7 @@ def add(x: Array, y: Array, out: Array | None = None) -> Array:
     kernel = _adds.get(x.dtype)
     if kernel is None or x.dtype != y.dtype:
         return reference.add(x, y, out)
-    out = np.empty(x.shape, x.dtype) if out is None else out
+    out = empty(x.shape, x.dtype) if out is None else out
     kernel(0.15 * x.size, x.size, x.reshape(-1), y.reshape(-1), out.reshape(-1))
     return out
 

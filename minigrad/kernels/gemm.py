@@ -36,7 +36,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import reference, threads
-from .pieces import DTYPES, get, put
+from .pieces import DTYPES, empty, get, put
 from .simd import VECTOR, borrowed, lanes, spread
 from .tile import TALL, WIDE, strip, strip_width
 
@@ -256,15 +256,15 @@ def matmul(a: Array, b: Array) -> Array:
     if shape[-1] != depth:
         raise ValueError(f"matmul(): a has shape {shape}, b has shape {shape_of_b}; a.shape[-1] must equal b.shape[-2]")
     if len(shape) == len(shape_of_b) == 2:
-        out = np.empty((shape[0], columns), dtype)
+        out = empty((shape[0], columns), dtype)
         _multiply(a, b, None, out)
         return out
     if len(shape_of_b) == 2 and a.flags.c_contiguous:  # one tall matrix
-        out = np.empty((math.prod(shape[:-1]), columns), dtype)
+        out = empty((math.prod(shape[:-1]), columns), dtype)
         _multiply(a.reshape(len(out), depth), b, None, out)
         return out.reshape(*shape[:-1], columns)
     batch = shape[:-2] if shape[:-2] == shape_of_b[:-2] else np.broadcast_shapes(shape[:-2], shape_of_b[:-2])
-    out = np.empty((*batch, shape[-2], columns), dtype)
+    out = empty((*batch, shape[-2], columns), dtype)
     _multiply_batch(a, b, out)
     return out
 
@@ -289,7 +289,7 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
             f"linear(): x has shape {x.shape}, weight has shape {weight.shape}, bias has shape {bias.shape}; "
             "they must be (R, I), (O, I) and (O,)"
         )
-    out = np.empty((rows, outputs), x.dtype)
+    out = empty((rows, outputs), x.dtype)
     _multiply(x, weight.T, np.ascontiguousarray(bias), out)
     return out
 
@@ -310,7 +310,7 @@ def linear_vjp(g: Array, x: Array, weight: Array, with_bias: bool) -> tuple[Arra
     dtype, (rows, outputs), inputs = g.dtype, g.shape, weight.shape[1]
     if dtype not in _of or not dtype == x.dtype == weight.dtype or not g.size or g.strides[1] != g.itemsize:
         return reference.linear_vjp(g, x, weight, with_bias)
-    dx, dw = np.empty((rows, inputs), dtype), np.empty((outputs, inputs), dtype)
+    dx, dw = empty((rows, inputs), dtype), empty((outputs, inputs), dtype)
     db = np.empty(outputs, dtype) if with_bias else _nothing[dtype][1]
     nanoseconds, _, blocks = _plan(1, rows, inputs, outputs, dtype.itemsize)
     _, _, blocks2 = _plan(1, outputs, inputs, rows, dtype.itemsize)

@@ -34,6 +34,7 @@ import numpy as np
 from numba import from_dtype, njit, types
 
 from . import bits, reference, threads
+from .pieces import empty
 from .simd import borrowed, exp, kept_apart, lanes, load_flags, load_some, maximum, spread, store_some, where
 from .tile import product
 
@@ -318,4 +319,4 @@ def _like(x: Array, q: Array) -> Array:
 
 def _with_heads_inside(batch: int, heads: int, length: int, size: int, dtype: Any) -> Array:
     """An array (B, H, T, K) in the memory of (B, T, H, K), which is what joining the heads wants."""
-    return np.empty((batch, length, heads, size), dtype).swapaxes(1, 2)
+    return empty((batch, length, heads, size), dtype).swapaxes(1, 2)

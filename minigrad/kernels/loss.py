@@ -14,6 +14,7 @@ import numpy as np
 from numba import from_dtype, njit, types
 
 from . import reference, threads
+from .pieces import empty
 from .simd import exp, fma, greatest, lanes, load, load_some, maximum, spread, store, store_some, total, where
 from .simd import first as these
 
@@ -90,7 +91,7 @@ def cross_entropy(
         return reference.cross_entropy(x, target, ignore_index, label_smoothing, scale, with_gradient)
     rows, classes = x.shape
     losses = np.empty(rows, x.dtype)
-    d = np.empty((rows, classes) if with_gradient else (0, 0), x.dtype)
+    d = empty((rows, classes) if with_gradient else (0, 0), x.dtype)
     if rows:
         x, target = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(target, np.int64)
         settings = ignore_index, classes, label_smoothing, scale

@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit
 
 from . import reference
-from .pieces import alike, dropped, dropping, get, kernels, line, parts_of, put, rows_of, rule_of, same
+from .pieces import alike, dropped, dropping, empty, get, kernels, line, parts_of, put, rows_of, rule_of, same
 from .simd import VECTOR, fma, lanes, spread, total, where
 from .simd import first as these
 
@@ -197,7 +197,7 @@ def _run_forward(
     x: Array, branch: Array | None, weight: Array | None, bias: Array | None, eps: float, p: float, seed: int
 ) -> tuple[Array, Array, Array]:
     shape, width = x.shape, x.shape[-1]
-    y, n, r = np.empty(shape, x.dtype), np.empty(shape, x.dtype), np.empty((*shape[:-1], 1), x.dtype)
+    y, n, r = empty(shape, x.dtype), empty(shape, x.dtype), empty((*shape[:-1], 1), x.dtype)
     weight = np.ones(width, x.dtype) if weight is None else line(weight)
     bias = np.zeros(width, x.dtype) if bias is None else line(bias)
     x = line(x)
@@ -222,8 +222,8 @@ def _run_backward(
     n: Array, r: Array, weight: Array | None, g: Array, p: float, seed: int
 ) -> tuple[Array, Array, Array, Array]:
     shape, width = n.shape, n.shape[-1]
-    dx = np.empty(shape, n.dtype)
-    dbranch = np.empty(shape, n.dtype) if p else dx
+    dx = empty(shape, n.dtype)
+    dbranch = empty(shape, n.dtype) if p else dx
     parts = parts_of(r.size)
     sums = np.zeros((parts, 2, width), n.dtype)
     weight = np.ones(width, n.dtype) if weight is None else line(weight)

@@ -34,6 +34,11 @@ def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array with nothing in it yet."""
+    return np.empty(shape, dtype)
+
+
 # ----------------------------------------------------------------------------------------------------------------- sum
 @_kernel
 def add(x: Array, y: Array, out: Array | None = None) -> Array:

@@ -17,7 +17,7 @@ from numba import from_dtype, njit, types
 from numpy.lib.array_utils import normalize_axis_index
 
 from . import reference, threads
-from .pieces import get, put
+from .pieces import empty, get, put
 from .simd import (
     borrowed,
     exp,
@@ -206,7 +206,7 @@ def _run(kernel: threads.Kernel, nanoseconds: float, dim: int, *inputs: Array, e
     last = _is_last(dim, inputs[0].ndim)
     if not last:
         inputs = tuple([np.moveaxis(x, dim, -1) for x in inputs])
-    out = np.empty(inputs[0].shape, inputs[0].dtype)
+    out = empty(inputs[0].shape, inputs[0].dtype)
     if out.size:
         (*_, n) = out.shape or (1,)
         rows = out.size // n

@@ -13,6 +13,7 @@ import numpy as np
 from numba import from_dtype, njit, types
 
 from . import bits, reference, threads
+from .pieces import empty
 from .simd import VECTOR, fma, kept, lanes, load_some, spread, store_some, where
 
 Array = np.ndarray
@@ -113,7 +114,7 @@ def embed_tokens(
     if weight.dtype not in _of or (positions is not None and positions.dtype != weight.dtype):
         return reference.embed_tokens(ids, weight, positions, scale, p, seed)
     d = weight.shape[1]
-    out = np.empty((*ids.shape, d), weight.dtype)
+    out = empty((*ids.shape, d), weight.dtype)
     if out.size:
         added = out[:0] if positions is None else positions
         kernel = _of[weight.dtype][0]

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import kernels
 from ..checks import require
-from ..core import Array, ShapeError
+from ..core import Array, ShapeError, is_grad_enabled
 from ..dtypes import promote
 from ..op import op
 from .activation import bias_activation, check_activation
@@ -111,7 +111,7 @@ def multi_head_attention(
         uses = (_Projections(x, (w_q, w_k, w_v), (b_q, b_k, b_v), heads),)
     else:
         uses = _Projections(x, (w_q,), (b_q,), heads), _Projections(memory, (w_k, w_v), (b_k, b_v), heads)
-    z = np.empty((*x.shape[:2], heads, inner // heads), x.dtype)  # (B, T, H, K)
+    z = kernels.empty((*x.shape[:2], heads, inner // heads), x.dtype)  # (B, T, H, K)
     q, k, v = [part for use in uses for part in use.split(use.y)]  # (B, H, T, K) and (B, H, S, K)
     _, vjp = kernels.attention(q, k, v, mask, False, scale, dropout_p, seed, out=z.swapaxes(1, 2))
     rows = z.reshape(x.shape[0] * x.shape[1], inner)
@@ -120,7 +120,7 @@ def multi_head_attention(
     def products(g: Array) -> tuple[Array | None, ...]:
         dz, dw_o, db_o = kernels.linear_vjp(g.reshape(len(rows), len(w_o)), rows, w_o, b_o is not None)
         dz = dz.reshape(z.shape)
-        dy = [np.empty_like(use.y) for use in uses]
+        dy = [kernels.empty(use.y.shape, use.y.dtype) for use in uses]
         vjp(dz.swapaxes(1, 2), into=tuple([part for use, d in zip(uses, dy, strict=True) for part in use.split(d)]))
         back = [use.vjp(d) for use, d in zip(uses, dy, strict=True)]
         dx, dmemory = back[0][0], None if memory is None else back[1][0]
@@ -190,7 +190,7 @@ def feed_forward(
     With h = dropout(a(u)) and u = x W1^T + b1:   dL/dW2 = g^T h,  dL/db2 = g,  dL/dh = g W2,  dL/du as in
     `bias_activation`,  dL/dW1 = dL/du^T x,  dL/db1 = dL/du,  dL/dx = dL/du W1. The activations are those of
     `bias_activation`. Shapes: x (..., D), W1 (F, D), W2 (O, F), b1 (F) and b2 (O) or None, y (..., O).
-    Kept: x and h, and for GELU x W1^T.
+    Kept: x, h, and for GELU a'(u).
     """
     require(
         w_1.ndim == w_2.ndim == 2 and x.shape[-1:] == w_1.shape[1:] and w_2.shape[1] == len(w_1),
@@ -212,9 +212,9 @@ def feed_forward(
     x, w_1, w_2, b_1, b_2 = _alike(x, w_1, w_2, b_1, b_2)
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # (R, D)
     u = kernels.linear(rows, w_1, None)  # (R, F)
-    h = kernels.bias_activation(u, b_1, activation, p, seed)
+    h, saved = kernels.bias_activation(u, b_1, activation, p, seed, is_grad_enabled())
     y = kernels.linear(h, w_2, b_2)  # (R, O)
-    saved, shape, size = u if activation.startswith("gelu") else h, x.shape, y.shape
+    shape, size = x.shape, y.shape
 
     def products(g: Array) -> tuple[Array | None, ...]:
         dh, dw_2, db_2 = kernels.linear_vjp(g.reshape(size), h, w_2, b_2 is not None)
