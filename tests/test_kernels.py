@@ -1,12 +1,15 @@
 """The Numba kernels against their NumPy twins, the twins against closed forms, and the promises that both make."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minigrad import kernels
-from minigrad.kernels import bits, gemm, reference
+from minigrad.kernels import bits, gemm, pieces, reference
+from minigrad.kernels.simd import VECTOR
 
 DTYPES = [np.float32, np.float64]
 ROW_KERNELS = ["softmax", "log_softmax", "masked_softmax", "softmax_vjp", "log_softmax_vjp"]
@@ -241,14 +244,68 @@ def test_vjp_of_another_shape_or_dtype_is_the_twins(name, either):
     np.testing.assert_array_equal(getattr(kernels, name)(y, g, -1), expected)
 
 
-def test_float32_exponential_to_one_unit_in_the_last_place():
+@pytest.mark.parametrize("n", [2, 40])
+def test_float32_exponential_to_one_unit_in_the_last_place(n):
     x = np.linspace(-103.9, 0, 200_001, dtype=np.float32)
-    x = np.stack([x, np.zeros_like(x)], 1)  # rows (x, 0): y0 = e^x / (e^x + 1), hence e^x = y0 / y1
-    y = kernels.softmax(x, -1).astype(np.float64)
+    x = np.stack([x, np.zeros_like(x), *[np.full_like(x, -np.inf)] * (n - 2)], 1)  # y0 = e^x / (e^x + 1)
+    y = kernels.softmax(x, -1)[:, 0].astype(np.float64)
     exact = np.exp(x[:, 0].astype(np.float64)) / (np.exp(x[:, 0].astype(np.float64)) + 1)
-    units = abs(y[:, 0] - exact) / np.spacing(exact.astype(np.float32))
-    assert units.max() < 3.5  # 1.1 of the exponential, 0.5 each of the sum, the division and the product
-    assert y[:, 0].min() > 0
+    units = abs(y - exact) / np.spacing(exact.astype(np.float32))
+    normal = x[:, 0] > -87.33
+    assert units[normal].max() < 3.5  # 0.9 of the exponential, 0.5 each of the sum, the division and the product
+    assert y[normal].min() > 0
+    assert (y[x[:, 0] < -87.34] == 0).all()  # less than the smallest normal number
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [2.5, -0.5, 0.0])
+@pytest.mark.parametrize("n", [5, 16, 37])
+def test_the_scale_of_masked_scores_may_have_any_sign(n, scale, dtype, either, rng):
+    x, mask = rng.standard_normal((7, n)).astype(dtype), rng.random((7, n)) < 0.5
+    expected = in_float64("masked_softmax", x, mask, -1, scale)
+    assert_close(kernels.masked_softmax(x, mask, -1, scale), expected, 100)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [pieces.LARGE - 64, pieces.LARGE, pieces.LARGE + 48])
+def test_room_for_results_lies_where_it_suits_the_kernels(size, dtype):
+    dtype = np.dtype(dtype)
+    made = [kernels.empty((2, size // (2 * dtype.itemsize)), dtype) for _ in range(9)]
+    for x in made:
+        assert (x.shape, x.dtype, x.nbytes) == ((2, size // (2 * dtype.itemsize)), dtype, size)
+        assert x.flags.writeable
+        assert x.flags.c_contiguous
+        x[...] = 1
+    if size >= pieces.LARGE:
+        places = [x.ctypes.data % pieces.PAGE for x in made]
+        assert {place % VECTOR for place in places} == {0}
+        assert {(a - b) % pieces.PAGE for a, b in itertools.pairwise(places)} == {pieces.STEP}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ROW_KERNELS)
+def test_large_rows_are_what_the_twin_says(name, dtype, rng):
+    x, g = rng.standard_normal((2, 3, 101, 67)).astype(dtype)
+    for dim in (0, -1):
+        arguments = row_arguments(name, x, g, rng.random((101, 1)) < 0.5, dim)
+        assert_close(run(name, *arguments), in_float64(name, *arguments), 400)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ROW_KERNELS)
+@pytest.mark.parametrize("width", [7, 16, 203])
+def test_threads_change_no_bit_of_rows(name, width, dtype, rng):
+    x, g = rng.standard_normal((2, 200_000 // width, width)).astype(dtype)
+    arguments = row_arguments(name, x, g, rng.random(width) < 0.5, -1)
+    results, threads = [], kernels.get_num_threads()
+    try:
+        for n in (1, 2, 3):
+            kernels.set_num_threads(n)
+            results.append(run(name, *arguments))
+    finally:
+        kernels.set_num_threads(threads)
+    for y in results[1:]:
+        np.testing.assert_array_equal(y, results[0])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

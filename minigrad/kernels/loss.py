@@ -14,8 +14,9 @@ import numpy as np
 from numba import from_dtype, njit, types
 
 from . import reference, threads
-from .pieces import empty
-from .simd import exp, fma, greatest, lanes, load, load_some, maximum, spread, store, store_some, total, where
+from .pieces import empty, get, line, put
+from .rows import peak, scores
+from .simd import exp_down, fma, lanes, spread, total, where
 from .simd import first as these
 
 Array = np.ndarray
@@ -25,36 +26,24 @@ _OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
 
 @njit(**_OPTIONS)
 def _cross_entropy(x, target, ignored, classes, smoothing, scale, losses, d, first, last):
-    width, with_gradient = lanes(x), d.size > 0
-    zero, nothing = spread(x, 0), spread(x, -np.inf)
-    n = classes % width  # at the end of a row, less than a vector
-    rest = these(zero, n)
+    width, with_gradient, zero = lanes(x), d.size > 0, spread(x, 0)
     for i in range(first, last):
-        row, end = i * classes, (i + 1) * classes - n
+        row, end = i * classes, (i + 1) * classes
         if target[i] == ignored:
             losses[i] = 0
-            for j in range(0, classes if with_gradient else 0, width):
-                store_some(d, row + j, classes - j, zero)
+            for j in range(row, end if with_gradient else row, width):
+                put(d, j, end - j, zero)
             continue
-        most = nothing
-        for j in range(row, end, width):
-            most = maximum(load(x, j), most)
-        if n:
-            most = maximum(where(rest, load_some(x, end, n), nothing), most)
-        m = greatest(most)
+        m = peak(x, row, end)
         sum_x, sum_e = zero, zero  # of x - m and of e^(x - m)
         for j in range(row, end, width):
-            shifted = load(x, j) - m
-            e = exp(shifted)
-            sum_x, sum_e = sum_x + shifted, sum_e + e
+            n = end - j
+            shifted = scores(x, j, n) - m
+            e = exp_down(shifted)
+            sum_x = sum_x + (shifted if n >= width else where(these(shifted, n), shifted, zero))
+            sum_e = sum_e + e
             if with_gradient:
-                store(d, j, e)
-        if n:
-            shifted = where(rest, load_some(x, end, n) - m, zero)
-            e = where(rest, exp(shifted), zero)
-            sum_x, sum_e = sum_x + shifted, sum_e + e
-            if with_gradient:
-                store_some(d, end, n, e)
+                put(d, j, n, e)
         sum_of_e = total(sum_e)
         log_of_sum = math.log(sum_of_e)
         log_p = x[row + target[i]] - m - log_of_sum
@@ -65,9 +54,7 @@ def _cross_entropy(x, target, ignored, classes, smoothing, scale, losses, d, fir
         if with_gradient:
             factor, shift = spread(x, scale / sum_of_e), spread(x, -scale * smoothing / classes)
             for j in range(row, end, width):
-                store(d, j, fma(load(d, j), factor, shift))
-            if n:
-                store_some(d, end, n, fma(load_some(d, end, n), factor, shift))
+                put(d, j, end - j, fma(get(d, j, end - j), factor, shift))
             d[row + target[i]] -= scale * (1 - smoothing)
 
 
@@ -93,7 +80,7 @@ def cross_entropy(
     losses = np.empty(rows, x.dtype)
     d = empty((rows, classes) if with_gradient else (0, 0), x.dtype)
     if rows:
-        x, target = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(target, np.int64)
+        x, target = line(x), np.ascontiguousarray(target, np.int64)
         settings = ignore_index, classes, label_smoothing, scale
-        kernel(0.5 * x.size, rows, x, target, *settings, losses, d.reshape(-1))
+        kernel(0.35 * x.size + 20 * rows, rows, x, target, *settings, losses, d.reshape(-1))
     return losses, d if with_gradient else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from ctypes import addressof, c_char
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ Array = np.ndarray
 _OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
 DTYPES = np.dtype(np.float32), np.dtype(np.float64)
 MOST_PARTS, ROWS_OF_A_PART = 64, 64
-LINE, LARGE = 64, 1 << 14  # bytes of a line of the cache; of an array that is worth its place
+PAGE, STEP, LARGE = 4096, 512, 1 << 14  # bytes: see `empty`
+
+_made = count()
 
 
 # ------------------------------------------------------------------------------------------------------ inside kernels
@@ -106,15 +109,18 @@ def kernels(serial: Any, arguments: str) -> dict[Any, threads.Kernel]:
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
-    """np.empty, but it begins where a line of the cache does: else every vector lies across two of them.
+    """np.empty, at a place in memory that suits the kernels; small arrays lie anywhere.
 
-    NumPy's arrays begin at any multiple of 16 bytes. Small ones are left at that, since to look takes time, too.
+    NumPy's arrays begin at any multiple of 16 bytes. Here they begin at a line of the cache, else every vector lies
+    across two of them; and each a step before the last one, within a page. Processors tell by the place in the page
+    whether a load has to wait for a store that is under way, and for arrays one after the other most wait in vain.
     """
     size = math.prod(shape) * dtype.itemsize
     if size < LARGE:
         return np.empty(shape, dtype)
-    memory = np.empty(size + LINE, np.uint8)
-    return np.ndarray(shape, dtype, memory, -addressof(c_char.from_buffer(memory)) % LINE)
+    memory: Any = np.empty(size + PAGE, np.uint8)
+    place = -next(_made) * STEP
+    return np.ndarray(shape, dtype, memory, (place - addressof(c_char.from_buffer(memory))) % PAGE)
 
 
 def alike(x: Array, *others: Array | None) -> bool:

@@ -3,8 +3,9 @@
 (Not named softmax.py: loading a module makes it an attribute of its package, in the place of the function softmax.)
 
 A row passes by three times: for its maximum, for the exponentials and their sum, and for the division. Only the first
-time it comes from far. All is arithmetic on vectors, the exponential too: a call of the C library would be one number
-at a time. What a vector has beyond the end of a row is left out by `first`.
+time it comes from far. A row of one vector or less stays in a register, and while it waits for its sum over the lanes
+the processor begins the next one. All is arithmetic on vectors, the exponential too: a call of the C library would be
+one number at a time. Beyond its end a row goes on with -inf, which is no maximum and adds e^-inf = 0 to the sum.
 """
 
 from __future__ import annotations
@@ -17,20 +18,8 @@ from numba import from_dtype, njit, types
 from numpy.lib.array_utils import normalize_axis_index
 
 from . import reference, threads
-from .pieces import empty, get, put
-from .simd import (
-    borrowed,
-    exp,
-    first,
-    fma,
-    greatest,
-    lanes,
-    load_flags,
-    maximum,
-    spread,
-    total,
-    where,
-)
+from .pieces import DTYPES, empty, get, kernels, line, put
+from .simd import exp_down, first, fma, greatest, lanes, load, load_flags, load_some, maximum, spread, total, where
 
 Array = np.ndarray
 
@@ -39,127 +28,134 @@ _OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}
 
 # ------------------------------------------------------------------------------------------------------------ kernels
 @njit(**_OPTIONS)
-def _greatest(row):
+def scores(x, i, n):
+    """x[i], x[i + 1], ..., and -inf beyond the n that there are."""
+    if n >= lanes(x):
+        return load(x, i)
+    v = load_some(x, i, n)
+    return where(first(v, n), v, -math.inf)
+
+
+@njit(**_OPTIONS)
+def peak(x, row, end):
     """The maximum of a row; any number if one of them is NaN, for then x - m is NaN whatever m is."""
-    n = row.size
-    most = spread(row, -math.inf)
-    for j in range(0, n, lanes(row)):
-        x = get(row, j, n - j)
-        most = maximum(most, where(first(x, n - j), x, -math.inf))
+    most = spread(x, -math.inf)
+    for j in range(row, end, lanes(x)):
+        most = maximum(scores(x, j, end - j), most)
     return greatest(most)
 
 
 @njit(**_OPTIONS)
-def _softmax(x, out, top, bottom):
-    x, out = borrowed(x), borrowed(out)
-    for i in range(top, bottom):
-        row, y = x[i], out[i]
-        n, m, s = row.size, _greatest(row), spread(row, 0)
-        for j in range(0, n, lanes(row)):
-            e = exp(get(row, j, n - j) - m)
-            put(y, j, n - j, e)
-            s = s + where(first(e, n - j), e, 0)
-        scale = 1 / total(s)
-        for j in range(0, n, lanes(row)):
-            put(y, j, n - j, get(y, j, n - j) * scale)
-
-
-@njit(**_OPTIONS)
-def _masked_softmax(x, masks, mask_of, scale, out, top, bottom):
-    x, masks, out = borrowed(x), borrowed(masks), borrowed(out)
-    for i in range(top, bottom):
-        row, legal, y = x[i], masks[mask_of[i]], out[i]
-        n, s = row.size, spread(row, 0)
-        most = spread(row, -math.inf)
-        for j in range(0, n, lanes(row)):
-            v = get(row, j, n - j) * scale
-            most = maximum(most, where(load_flags(v, legal, j, n - j), v, -math.inf))
-        m = greatest(most)
-        for j in range(0, n, lanes(row)):
-            v = get(row, j, n - j) * scale
-            e = where(load_flags(v, legal, j, n - j), exp(v - m), 0)
-            put(y, j, n - j, e)
+def _softmax(x, n, out, top, bottom):
+    for row in range(top * n, bottom * n, n):
+        if n <= lanes(x):
+            v = scores(x, row, n)
+            e = exp_down(v - greatest(v))
+            put(out, row, n, e * (1 / total(e)))
+            continue
+        end = row + n
+        m, s = peak(x, row, end), spread(x, 0)
+        for j in range(row, end, lanes(x)):
+            e = exp_down(scores(x, j, end - j) - m)
+            put(out, j, end - j, e)
             s = s + e
-        for j in range(0, n, lanes(row)):  # where nothing is legal all are 0, and 0 times 1 / 0 is none
-            e = get(y, j, n - j)
-            put(y, j, n - j, where(load_flags(e, legal, j, n - j), e * (1 / total(s)), 0))
+        scale = 1 / total(s)
+        for j in range(row, end, lanes(x)):
+            put(out, j, end - j, get(out, j, end - j) * scale)
 
 
 @njit(**_OPTIONS)
-def _log_softmax(x, out, top, bottom):
-    x, out = borrowed(x), borrowed(out)
+def _masked_softmax(x, n, mask, mask_of, scale, out, top, bottom):
     for i in range(top, bottom):
-        row, y = x[i], out[i]
-        n, m, s = row.size, _greatest(row), spread(row, 0)
-        for j in range(0, n, lanes(row)):
-            v = get(row, j, n - j) - m
-            put(y, j, n - j, v)
-            s = s + where(first(v, n - j), exp(v), 0)
+        row, end = i * n, (i + 1) * n
+        ahead = (mask_of[i] if mask_of.size else i) * n - row  # from a score to its flag
+        if n <= lanes(x):
+            v = get(x, row, n)
+            legal = load_flags(v, mask, row + ahead, n)
+            m = greatest(where(legal, v, -math.inf))
+            e = where(legal, exp_down((v - m) * scale), 0)
+            put(out, row, n, where(legal, e * (1 / total(e)), 0))
+            continue
+        most, s = spread(x, -math.inf), spread(x, 0)
+        for j in range(row, end, lanes(x)):
+            v = get(x, j, end - j)
+            most = maximum(where(load_flags(v, mask, j + ahead, end - j), v, -math.inf), most)
+        m = greatest(most)
+        for j in range(row, end, lanes(x)):
+            v = (get(x, j, end - j) - m) * scale
+            e = where(load_flags(v, mask, j + ahead, end - j), exp_down(v), 0)
+            put(out, j, end - j, e)
+            s = s + e
+        factor = 1 / total(s)
+        for j in range(row, end, lanes(x)):  # where nothing is legal all are 0, and 0 times 1 / 0 is none
+            e = get(out, j, end - j) * factor
+            put(out, j, end - j, where(load_flags(e, mask, j + ahead, end - j), e, 0))
+
+
+@njit(**_OPTIONS)
+def _log_softmax(x, n, out, top, bottom):
+    for row in range(top * n, bottom * n, n):
+        if n <= lanes(x):
+            v = scores(x, row, n)
+            v = v - greatest(v)
+            put(out, row, n, v - math.log(total(exp_down(v))))
+            continue
+        end = row + n
+        m, s = peak(x, row, end), spread(x, 0)
+        for j in range(row, end, lanes(x)):
+            s = s + exp_down(scores(x, j, end - j) - m)
         log_sum = math.log(total(s))
-        for j in range(0, n, lanes(row)):
-            put(y, j, n - j, get(y, j, n - j) - log_sum)
+        for j in range(row, end, lanes(x)):
+            put(out, j, end - j, get(x, j, end - j) - m - log_sum)
 
 
 @njit(**_OPTIONS)
-def _softmax_vjp(y, g, scale, out, top, bottom):
-    y, g, out = borrowed(y), borrowed(g), borrowed(out)
-    for i in range(top, bottom):
-        p, h, d = y[i], g[i], out[i]
-        n, s = p.size, spread(p, 0)
-        for j in range(0, n, lanes(p)):
-            s = fma(get(p, j, n - j), get(h, j, n - j), s)
+def _softmax_vjp(y, g, n, scale, out, top, bottom):
+    for row in range(top * n, bottom * n, n):
+        end, s = row + n, spread(y, 0)
+        for j in range(row, end, lanes(y)):
+            s = fma(get(y, j, end - j), get(g, j, end - j), s)
         along = total(s)
-        for j in range(0, n, lanes(p)):
-            put(d, j, n - j, get(p, j, n - j) * (get(h, j, n - j) - along) * scale)
+        for j in range(row, end, lanes(y)):
+            put(out, j, end - j, get(y, j, end - j) * (get(g, j, end - j) - along) * scale)
 
 
 @njit(**_OPTIONS)
-def _log_softmax_vjp(y, g, out, top, bottom):
-    y, g, out = borrowed(y), borrowed(g), borrowed(out)
-    for i in range(top, bottom):
-        log_p, h, d = y[i], g[i], out[i]
-        n, s = h.size, spread(h, 0)
-        for j in range(0, n, lanes(h)):
-            s = s + get(h, j, n - j)
+def _log_softmax_vjp(y, g, n, out, top, bottom):
+    for row in range(top * n, bottom * n, n):
+        end, s = row + n, spread(g, 0)
+        for j in range(row, end, lanes(g)):
+            s = s + get(g, j, end - j)
         sum_g = total(s)
-        for j in range(0, n, lanes(h)):
-            put(d, j, n - j, get(h, j, n - j) - exp(get(log_p, j, n - j)) * sum_g)
+        for j in range(row, end, lanes(g)):
+            put(out, j, end - j, get(g, j, end - j) - exp_down(get(y, j, end - j)) * sum_g)
 
 
 # -------------------------------------------------------------------------------------------------------- from Python
-def _kernels(serial: Any, *inputs: str) -> dict[Any, threads.Kernel]:
-    """A kernel for each dtype."""
-    kernels = {}
-    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
-        number = from_dtype(dtype)
-        kinds = {
-            "rows": types.Array(number, 2, "C", readonly=True),
-            "masks": types.Array(types.boolean, 2, "C", readonly=True),
-            "index": types.Array(types.intp, 1, "C", readonly=True),
-            "scale": number,
-        }
-        read = [kinds[name] for name in inputs]
-        kernels[dtype] = threads.Kernel(serial, (*read, types.Array(number, 2, "C"), types.intp, types.intp))
-    return kernels
+def _masked_kernel(dtype: Any) -> threads.Kernel:
+    number, size = from_dtype(dtype), types.intp
+    x, mask, mask_of = (types.Array(kind, 1, "C", readonly=True) for kind in (number, types.boolean, size))
+    return threads.Kernel(_masked_softmax, (x, size, mask, mask_of, number, types.Array(number, 1, "C"), size, size))
 
 
-_softmaxes = _kernels(_softmax, "rows")
-_masked_softmaxes = _kernels(_masked_softmax, "rows", "masks", "index", "scale")
-_log_softmaxes = _kernels(_log_softmax, "rows")
-_softmax_vjps = _kernels(_softmax_vjp, "rows", "rows", "scale")
-_log_softmax_vjps = _kernels(_log_softmax_vjp, "rows", "rows")
+_softmaxes = kernels(_softmax, "RSWSS")
+_masked_softmaxes = {dtype: _masked_kernel(dtype) for dtype in DTYPES}
+_log_softmaxes = kernels(_log_softmax, "RSWSS")
+_softmax_vjps = kernels(_softmax_vjp, "RRSNWSS")
+_log_softmax_vjps = kernels(_log_softmax_vjp, "RRSWSS")
+NOTHING = np.empty(0, np.intp)
 
 
 def softmax(x: Array, dim: int) -> Array:
     """See `reference.softmax`."""
     kernel = _softmaxes.get(x.dtype)
-    return reference.softmax(x, dim) if kernel is None else _run(kernel, 0.8, dim, x)
+    return reference.softmax(x, dim) if kernel is None else _run(kernel, 0.35, dim, (x,))
 
 
 def log_softmax(x: Array, dim: int) -> Array:
     """See `reference.log_softmax`."""
     kernel = _log_softmaxes.get(x.dtype)
-    return reference.log_softmax(x, dim) if kernel is None else _run(kernel, 0.8, dim, x)
+    return reference.log_softmax(x, dim) if kernel is None else _run(kernel, 0.35, dim, (x,))
 
 
 def softmax_vjp(y: Array, g: Array, dim: int, scale: float = 1.0) -> Array:
@@ -167,7 +163,7 @@ def softmax_vjp(y: Array, g: Array, dim: int, scale: float = 1.0) -> Array:
     kernel = _softmax_vjps.get(y.dtype)
     if kernel is None or g.dtype != y.dtype or g.shape != y.shape:
         return reference.softmax_vjp(y, g, dim, scale)
-    return _run(kernel, 0.4, dim, y, g, extra=(scale,))
+    return _run(kernel, 0.2, dim, (y, g), scale)
 
 
 def log_softmax_vjp(y: Array, g: Array, dim: int) -> Array:
@@ -175,7 +171,7 @@ def log_softmax_vjp(y: Array, g: Array, dim: int) -> Array:
     kernel = _log_softmax_vjps.get(y.dtype)
     if kernel is None or g.dtype != y.dtype or g.shape != y.shape:
         return reference.log_softmax_vjp(y, g, dim)
-    return _run(kernel, 0.8, dim, y, g)
+    return _run(kernel, 0.35, dim, (y, g))
 
 
 def masked_softmax(x: Array, mask: Array, dim: int, scale: float = 1.0) -> Array:
@@ -183,33 +179,35 @@ def masked_softmax(x: Array, mask: Array, dim: int, scale: float = 1.0) -> Array
     kernel = _masked_softmaxes.get(x.dtype)
     if kernel is None or x.size == 0 or x.ndim == 0:
         return reference.masked_softmax(x, mask, dim, scale)
-    mask = mask.astype(bool, copy=False)[(None,) * (x.ndim - mask.ndim)]
-    shape = x.shape
+    if scale < 0:  # the greatest score is that of the greatest x only for a positive one
+        return masked_softmax(-x, mask, dim, -scale)
+    mask = mask.astype(bool, copy=False)
+    mask_of, shape = NOTHING, x.shape
+    if mask.shape != shape:
+        mask = mask[(None,) * (x.ndim - mask.ndim)]
     if not _is_last(dim, x.ndim):
         mask, shape = np.moveaxis(mask, dim, -1), np.moveaxis(x, dim, -1).shape
-    if mask.shape[-1] != shape[-1]:
-        mask = np.broadcast_to(mask, (*mask.shape[:-1], shape[-1]))
-    # Rows may share a mask (all queries, all heads): the kernel gets each mask once, and for each row which one it is.
-    masks = np.ascontiguousarray(mask).reshape(-1, shape[-1])
-    mask_of = np.arange(len(masks))
     if mask.shape != shape:
-        mask_of = np.broadcast_to(mask_of.reshape(mask.shape[:-1]), shape[:-1]).ravel()
-    return _run(kernel, 1, dim, x, extra=(masks, mask_of, scale))
+        # Rows share a mask (all queries, all heads): the kernel gets each mask once, and for each row which one it is.
+        mask = np.broadcast_to(mask, (*mask.shape[:-1], shape[-1]))
+        mask_of = np.arange(mask.size // shape[-1]).reshape(mask.shape[:-1])
+        mask_of = np.broadcast_to(mask_of, shape[:-1]).ravel()
+    return _run(kernel, 0.5, dim, (x,), line(mask), mask_of, scale)
 
 
 def _is_last(dim: int, ndim: int) -> bool:
     return dim == -1 or ndim == 0 or normalize_axis_index(dim, ndim) == ndim - 1
 
 
-def _run(kernel: threads.Kernel, nanoseconds: float, dim: int, *inputs: Array, extra: tuple[Any, ...] = ()) -> Array:
+def _run(kernel: threads.Kernel, nanoseconds: float, dim: int, inputs: tuple[Array, ...], *settings: Any) -> Array:
     """Run a kernel that takes `nanoseconds` per element over the rows along `dim`."""
     last = _is_last(dim, inputs[0].ndim)
     if not last:
         inputs = tuple([np.moveaxis(x, dim, -1) for x in inputs])
-    out = empty(inputs[0].shape, inputs[0].dtype)
-    if out.size:
-        (*_, n) = out.shape or (1,)
-        rows = out.size // n
-        lines = [np.ascontiguousarray(x).reshape(rows, n) for x in inputs]
-        kernel(nanoseconds * out.size + 5 * rows, rows, *lines, *extra, out.reshape(rows, n))
+    x = inputs[0]
+    out = empty(x.shape, x.dtype)
+    if size := x.size:
+        n = x.shape[-1] if x.ndim else 1
+        rows = size // n
+        kernel(nanoseconds * size + 5 * rows, rows, *[line(x) for x in inputs], n, *settings, out.reshape(-1))
     return out if last else np.ascontiguousarray(np.moveaxis(out, -1, dim))

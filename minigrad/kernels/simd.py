@@ -103,9 +103,18 @@ class Lanes:
     def __ge__(self, other: Any) -> Lanes: return self._compare(">=", other)
     # fmt: on
 
+    def all(self, x: Any) -> Lanes:
+        """The number `x` in all lanes of a vector of this kind."""
+        return Lanes(self.builder, self.like(x))
+
     def where(self, a: Lanes, b: Any) -> Lanes:
         """`a` in the lanes in which this flag is set, `b` in the others."""
         return Lanes(self.builder, self.builder.select(self.value, a.value, a.like(b)))
+
+    def part(self, start: int, stop: int) -> Lanes:
+        """The lanes start..stop-1."""
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), stop - start), list(range(start, stop)))
+        return Lanes(self.builder, self.builder.shuffle_vector(self.value, self.value, lanes))
 
     def as_bits(self, kind: Any) -> Lanes:
         """The same bits, read as numbers of another kind."""
@@ -116,10 +125,8 @@ class Lanes:
         size = 32 if self.value.type.element == ir.FloatType() else 64
         arguments = [self.value, *[self.like(x) for x in others]]
         kind = ir.FunctionType(self.value.type, [self.value.type] * len(arguments))
-        name = f"llvm.{name}.v{self.count}f{size}"
-        return Lanes(
-            self.builder, self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
-        )
+        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}.v{self.count}f{size}")
+        return Lanes(self.builder, self.builder.call(function, arguments))
 
     def reduced(self, name: str, *start: Any, flags: tuple[str, ...] = ()) -> Any:
         """The LLVM reduction `name` of all lanes to one number."""
@@ -127,9 +134,8 @@ class Lanes:
         size = 32 if number == ir.FloatType() else 64
         arguments = [*start, self.value]
         kind = ir.FunctionType(number, [x.type for x in arguments])
-        function = cgutils.get_or_insert_function(
-            self.builder.module, kind, f"llvm.vector.reduce.{name}.v{self.count}f{size}"
-        )
+        name = f"llvm.vector.reduce.{name}.v{self.count}f{size}"
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
         return self.builder.call(function, arguments, fastmath=flags)
 
 
@@ -145,13 +151,13 @@ def _number_to_vector(context: Any, builder: Any, fromty: Any, toty: Vector, val
     return _spread(builder, context.cast(builder, value, fromty, toty.number), toty.lanes)
 
 
-def _places(builder: Any, count: int) -> Lanes:
-    """(0, 1, 2, ...), to be compared with a number of lanes."""
-    return Lanes(builder, ir.Constant(ir.VectorType(ir.IntType(64), count), list(range(count))))
-
-
 def _first(builder: Any, n: Any, count: int) -> Lanes:
-    return Lanes(builder, builder.icmp_signed("<", _places(builder, count).value, _spread(builder, n, count)))
+    """Flags, the first n of them set: the lowest n bits of a number, which costs less than to compare places."""
+    zero, most, one = (ir.IntType(64)(i) for i in (0, count, 1))
+    n = builder.select(builder.icmp_signed(">", n, zero), n, zero)
+    n = builder.select(builder.icmp_signed("<", n, most), n, most)
+    bits = builder.trunc(builder.sub(builder.shl(one, n), one), ir.IntType(count))
+    return Lanes(builder, builder.bitcast(bits, ir.VectorType(ir.IntType(1), count)))
 
 
 # ----------------------------------------------------------------------------------------- operators in Numba's sources
@@ -366,11 +372,9 @@ def greatest(typing: Any, x: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x = Lanes(builder, arguments[0])
-        half = x.count // 2
-        while half:  # the upper half against the lower one; LLVM's own reduction takes pains with NaN
-            turned = ir.Constant(ir.VectorType(ir.IntType(32), x.count), [(i + half) % x.count for i in range(x.count)])
-            other = Lanes(builder, builder.shuffle_vector(x.value, x.value, turned))
-            x, half = (x > other).where(x, other), half // 2
+        while x.count > 1:  # the upper half against the lower one; LLVM's own reduction takes pains with NaN
+            lower, upper = x.part(0, x.count // 2), x.part(x.count // 2, x.count)
+            x = (upper > lower).where(upper, lower)
         return builder.extract_element(x.value, ir.IntType(32)(0))
 
     return x.number(x), generate
@@ -409,46 +413,50 @@ def absolute(x: Lanes) -> Lanes:
 
 @_elementwise
 def exp(x: Lanes) -> Lanes:
-    """e^x to 1.2 units in the last place, from the smallest subnormal number up to the largest there is.
-
-    e^x = 2^n e^r with n the whole number next to x / ln 2, so that |r| <= ln(2) / 2, and a polynomial for e^r.
-    """
-    if x.value.type.element == ir.FloatType():
-        kind, digits, bias, low, high = ir.IntType(32), 23, 127, -104.0, 89.0
-        series = [1 / 5040, 1.0 / 720, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5]
-        series[:2] = [1.9875691500e-4, 1.3981999507e-3]  # as in Cephes (expf): the error is spread, not least at 0
-        ln2 = (0.693359375, -2.12194440e-4)  # in two parts; n times the first is exact
-    else:
-        kind, digits, bias, low, high = ir.IntType(64), 52, 1023, -745.5, 710.0
-        series = [1 / math.factorial(k) for k in range(13, 1, -1)]
-        ln2 = (6.93145751953125e-1, 1.42860682030941723212e-6)
+    """e^x to 1.2 units in the last place, from the smallest subnormal number up to the largest there is."""
+    single = x.value.type.element == ir.FloatType()
+    digits, bias, low, high = (23, 127, -104.0, 89.0) if single else (52, 1023, -745.5, 710.0)
     vanishes = x < low
-    x = (x > high).where(_same(x, high), vanishes.where(_same(x, 0.0), x))  # arithmetic that underflows takes long
-    magic = 1.5 * 2**digits  # so large that what is behind the point is rounded away
-    shifted = x.call("fmuladd", 1 / math.log(2), magic)
-    n = shifted - magic
-    r = (_same(x, 0.0) - n).call("fmuladd", ln2[0], x)
-    r = (_same(x, 0.0) - n).call("fmuladd", ln2[1], r)
-    y = _same(x, series[0])
-    for coefficient in series[1:]:
-        y = y.call("fmuladd", r, coefficient)
-    y = (y * r).call("fmuladd", r, r) + 1.0
-    exponent = shifted.as_bits(kind) + (2 * bias - _bits(magic, digits))  # n + 2 bias
+    x = (x > high).where(x.all(high), vanishes.where(x.all(0.0), x))  # arithmetic that underflows takes long
+    y, exponent = _exponential(x, digits, bias)
+    exponent = exponent - ((bias + digits << digits) + (1 << digits - 1) - bias)  # n + 2 bias
     half = exponent >> 1  # 2^n may be subnormal, or too large: multiply by about 2^(n/2) twice
     for part in (half, exponent - half):
         y = y * (part << digits).as_bits(x.value.type.element)
-    return vanishes.where(_same(x, 0.0), y)
+    return vanishes.where(x.all(0.0), y)
 
 
-def _same(x: Lanes, number: float) -> Lanes:
-    """`number` in all lanes."""
-    return Lanes(x.builder, x.like(number))
+@_elementwise
+def exp_down(x: Lanes) -> Lanes:
+    """e^x for x <= 0 (in truth up to 88), to 1.2 units in the last place; 0 below the smallest normal number.
+
+    For softmax, which subtracts the greatest first: 2^n is one multiplication, and nothing overflows.
+    """
+    single = x.value.type.element == ir.FloatType()
+    digits, bias, low = (23, 127, -87.33) if single else (52, 1023, -708.39)
+    y, exponent = _exponential(x, digits, bias)
+    return (x < low).where(x.all(0.0), y * (exponent << digits).as_bits(x.value.type.element))
 
 
-def _bits(x: float, digits: int) -> int:
-    """The bits of 1.5 * 2^digits, as an integer."""
-    bias = 127 if digits == 23 else 1023
-    return (digits + bias << digits) + (1 << digits - 1)
+def _exponential(x: Lanes, digits: int, bias: int) -> tuple[Lanes, Lanes]:
+    """e^r, and n + bias in the lowest bits, for e^x = 2^n e^r with n the whole number next to x / ln 2.
+
+    |r| <= ln(2) / 2, and a polynomial does: Taylor's, or for float32 that of degree 6 with the least relative error.
+    """
+    if digits == 23:
+        series = [1.3814560899e-3, 8.3687358470e-3, 4.1668389866e-2, 1.6666520475e-1, 4.9999993437e-1, 1.0, 1.0]
+        ln2 = (0.693359375, -2.12194440e-4)  # in two parts; n times the first is exact
+    else:
+        series = [1 / math.factorial(k) for k in range(13, -1, -1)]
+        ln2 = (6.93145751953125e-1, 1.42860682030941723212e-6)
+    large = 1.5 * 2**digits + bias  # so large that what is behind the point is rounded away
+    shifted = x.call("fmuladd", 1 / math.log(2), large)
+    n = x.all(large) - shifted  # with the other sign
+    r = n.call("fmuladd", ln2[1], n.call("fmuladd", ln2[0], x))
+    y = x.all(series[0])
+    for coefficient in series[1:]:
+        y = y.call("fmuladd", r, coefficient)
+    return y, shifted.as_bits(ir.IntType(32 if digits == 23 else 64))
 
 
 # ------------------------------------------------------------------------------------------------------------- dropout

@@ -48,22 +48,16 @@ def cross_entropy(
     """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"cross_entropy(): reduction = {reduction!r}; it must be 'mean', 'sum' or 'none'")
-    require(
-        target.dtype.kind in "iu",
-        f"cross_entropy(): the target has dtype {target.dtype}; class indices are integers",
-        error=DTypeError,
-    )
+    if target.dtype.kind not in "iu":
+        raise DTypeError(f"cross_entropy(): the target has dtype {target.dtype}; class indices are integers")
     require(
         logits.ndim > 0 and logits.shape[:-1] == target.shape,
         "cross_entropy(): the logits have shape {}, the target has shape {}; they must be (..., V) and (...)",
         logits,
         target,
     )
-    require(
-        0 <= label_smoothing <= 1,
-        f"cross_entropy(): label_smoothing = {label_smoothing}; it lies in [0, 1]",
-        error=ValueError,
-    )
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy(): label_smoothing = {label_smoothing}; it lies in [0, 1]")
     logits, classes, shape = floating(logits), logits.shape[-1], logits.shape
     n, wrong = kernels.count_indices(target, classes, ignore_index)
     if wrong:

@@ -64,11 +64,8 @@ def masked_softmax(x: Array, mask: Array, *, dim: int = -1, scale: float = 1.0) 
     The mask chooses, it is not a number added to the scores: what is masked is exactly 0 and so is its gradient,
     whatever its score. A row with nothing legal is 0 with gradient 0. Shapes: x (..., S), mask broadcasts to x.
     """
-    require(
-        mask.dtype == bool,
-        f"masked_softmax(): the mask has dtype {mask.dtype}; it must be boolean, True = may attend",
-        error=DTypeError,
-    )
+    if mask.dtype != bool:
+        raise DTypeError(f"masked_softmax(): the mask has dtype {mask.dtype}; it must be boolean, True = may attend")
     x, dim = floating(x), axis("masked_softmax", x, dim)
     require(
         mask.ndim <= x.ndim and all(m in (1, n) for m, n in zip(mask.shape[::-1], x.shape[::-1], strict=False)),
