@@ -75,10 +75,23 @@ def masked_softmax(x: Array, mask: Array, dim: int, scale: float = 1.0) -> Array
 
 
 def attention(
-    q: Array, k: Array, v: Array, mask: Array | None, causal: bool, scale: float, p: float, seed: int
-) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array]]]:
-    """z = dropout(softmax(scale q k^T, over what the mask allows)) v, and the function from dL/dz to dL/dq, dk, dv."""
-    return _functions.attention(q, k, v, mask, causal, scale, p, seed)
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    causal: bool,
+    scale: float,
+    p: float,
+    seed: int,
+    *,
+    out: Array | None = None,
+) -> tuple[Array, Callable[..., tuple[Array, Array, Array]]]:
+    """z = dropout(softmax(scale q k^T, over what the mask allows)) v, and the function from dL/dz to dL/dq, dk, dv.
+
+    z goes into `out`, if given, and `vjp(g, into)` writes into the arrays (dq, dk, dv); all of any strides, but for
+    adjacent numbers in the last dimension.
+    """
+    return _functions.attention(q, k, v, mask, causal, scale, p, seed, out=out)
 
 
 def dropout(x: Array, p: float, seed: int) -> Array:
