@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from minigrad import kernels
 from minigrad.kernels import gemm, reference, threads
-from minigrad.kernels.tile import product
-from tests.test_kernels import DTYPES, arrays, assert_is_product, in_float64, laid_out, run, sizes
+from tests.test_kernels import DTYPES, arrays, assert_is_product, in_float64, run, sizes
 
 widths = st.sampled_from([0, 1, 3, 15, 16, 17, 33, 64, 65, 130])
 LONG = [(64, 1024, 64), (128, 1537, 40), (1, 512, 1), (33, 2049, 250)]
@@ -171,19 +170,6 @@ def test_the_number_of_threads_changes_no_bit(shape, monkeypatch, rng):
     for others in results[1:]:
         for alone, shared in zip(results[0], others, strict=True):
             np.testing.assert_array_equal(alone, shared)
-
-
-# ---------------------------------------------------------------------------------------- the product for other kernels
-@given(st.sampled_from(DTYPES), sizes, sizes, widths, st.booleans(), st.integers(0, 2), st.data())
-def test_the_small_product_is_the_product(dtype, m, k, n, add, gap, data):
-    random = np.random.default_rng(data.draw(st.integers(0, 99)))
-    a = data.draw(laid_out(random.standard_normal((m, k)).astype(dtype)))
-    b = random.standard_normal((k, n + gap)).astype(dtype)[:, :n]
-    memory = random.standard_normal((m, n + gap)).astype(dtype)
-    before = memory.copy()
-    product(a, b, memory[:, :n], add)
-    assert_is_started_product(memory[:, :n], before[:, :n] if add else np.zeros(1, dtype), a, b)
-    np.testing.assert_array_equal(memory[:, n:], before[:, n:])
 
 
 def test_a_block_is_as_high_as_said(monkeypatch, rng):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import kernels
 from minigrad.core import definitions
-from minigrad.kernels import reference
-from tests.test_kernels import DTYPES, arrays, laid_out
+from minigrad.kernels import reference, tile
+from minigrad.kernels.simd import VECTOR
+from tests.test_kernels import DTYPES, arrays, laid_out, sizes
 
 TOLERANCE = {np.dtype(np.float32): 3e-5, np.dtype(np.float64): 1e-12}
 
@@ -95,6 +96,69 @@ def test_heads_are_read_in_place_and_left_side_by_side(rng):
     assert_the_same(q, k, v, None, False, 0.5, 0.0, 0, z)
 
 
+def columns(shape, parts, dtype):
+    """(B, T, H K) memory `parts` times side by side, each part seen as heads (B, H, T, K), and all of it."""
+    b, h, t, k = shape
+    memory = np.full((b, t, parts * h * k + 3), 7, dtype)
+    cut = [memory[..., i * h * k : (i + 1) * h * k].reshape(b, t, h, k).swapaxes(1, 2) for i in range(parts)]
+    assert all(np.shares_memory(x, memory) for x in cut)
+    return cut, memory
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("size", [3, 16, 20])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_results_go_where_they_are_wanted_and_nowhere_else(dtype, size, masked, rng, either):
+    shape = (2, 3, 70, size)
+    q, k, v, g = rng.standard_normal((4, *shape)).astype(dtype)
+    mask = rng.random((2, 1, 1, 70)) < 0.5 if masked else None
+    expected = both_ways(kernels.attention, q, k, v, mask, True, 0.4, 0.2, 3, g)
+    (out,), memory = columns(shape, 1, dtype)
+    into, gradients = columns(shape, 3, dtype)
+    z, vjp = kernels.attention(q, k, v, mask, True, 0.4, 0.2, 3, out=out)
+    results = (z, *vjp(g, tuple(into)))
+    for given_, x, y in zip((out, *into), results, expected, strict=True):
+        assert np.shares_memory(x, given_)
+        np.testing.assert_array_equal(given_, y)
+    for whole in (memory, gradients):
+        assert (whole[..., -3:] == 7).all()
+
+
+def test_fewer_dimensions_are_written_in_place_too(rng, either):
+    q, k, v, g = rng.standard_normal((4, 3, 9, 5))
+    expected = both_ways(kernels.attention, q, k, v, None, False, 0.4, 0.0, 0, g)
+    places = np.empty((4, 3, 9, 5))
+    z, vjp = kernels.attention(q, k, v, None, False, 0.4, 0.0, 0, out=places[0])
+    assert [x.shape for x in (z, *vjp(g, tuple(places[1:])))] == [(3, 9, 5)] * 4
+    np.testing.assert_array_equal(places, expected)
+
+
+def test_a_place_that_does_not_fit_is_an_error(rng):
+    q = rng.standard_normal((1, 2, 5, 4))
+    for wrong in (np.empty((1, 2, 5, 3)), np.empty((1, 2, 5, 4), np.float32), np.empty((1, 2, 4, 5)).swapaxes(2, 3)):
+        with pytest.raises(ValueError, match=r"attention\(\): the array to write into has shape"):
+            kernels.attention(q, q, q, None, False, 1.0, 0.0, 0, out=wrong)
+        with pytest.raises(ValueError, match=r"attention\(\): the array to write into has shape"):
+            kernels.attention(q, q, q, None, False, 1.0, 0.0, 0)[1](q, (np.empty_like(q), wrong, np.empty_like(q)))
+
+
+def test_a_mask_that_does_not_broadcast_is_an_error(rng, either):
+    q = rng.standard_normal((1, 2, 5, 4))
+    with pytest.raises(ValueError, match="broadcast"):
+        kernels.attention(q, q, q, np.ones((1, 1, 1, 4), bool), False, 1.0, 0.0, 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (20, 1), (1, 24), (20, 24), (3, 1, 20, 24), (1, 2, 20, 1), (3, 2, 1, 24)])
+def test_masks_of_all_shapes_that_broadcast(shape, rng):
+    q, g = rng.standard_normal((2, 3, 2, 20, 4))
+    k, v = rng.standard_normal((2, 3, 2, 24, 4))
+    for share in (0.1, 0.5, 0.9):
+        for causal in (False, True):
+            mask = rng.random(shape) < share
+            assert_the_same(q, k, v, mask, causal, 0.5, 0.0, 0, g)
+            assert_the_same(q, k, v, np.broadcast_to(mask, (3, 2, 20, 24)), causal, 0.5, 0.0, 0, g)
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_query_without_a_legal_key_gets_nothing_and_gives_nothing(causal, rng):
     q, k, v, g = rng.standard_normal((4, 1, 2, 70, 3))
@@ -161,6 +225,25 @@ def test_without_any_key_the_result_is_nothing():
     assert (z == 0).all()
     assert (dq == 0).all()
     assert dk.shape == k.shape
+
+
+# ---------------------------------------------------------------------------------------------------------- the pieces
+@given(st.sampled_from(DTYPES), sizes, sizes, st.integers(1, 5), st.booleans(), st.booleans(), st.integers(0, 99))
+def test_the_padded_product_is_the_product(dtype, m, k, vectors, add, transposed, seed):
+    random = np.random.default_rng(seed)
+    n, high = vectors * VECTOR // np.dtype(dtype).itemsize, -(-m // tile.SHORT) * tile.SHORT
+    a = random.standard_normal((k, high)).T if transposed else random.standard_normal((high, k + 2))[:, :k]
+    a, b = a.astype(dtype, order="K"), random.standard_normal((k, n + 1)).astype(dtype)[:, :n]
+    memory = random.standard_normal((high + 1, n + 1)).astype(dtype)
+    before = memory.copy()
+    places = [(x.ctypes.data, *x.strides) for x in (a, b, memory)]
+    tile.product(dtype(0), *places, add, (m, k, n), memory.itemsize)
+    c, start = memory[:m, :n].astype(np.float64), before[:m, :n].astype(np.float64)
+    exact = a[:m].astype(np.float64) @ b.astype(np.float64) + (start if add else 0)
+    bound = abs(a[:m]).astype(np.float64) @ abs(b) + (abs(start) if add else 0)
+    assert (abs(c - exact) <= bound * (k + 2) * np.finfo(dtype).eps).all()
+    np.testing.assert_array_equal(memory[high:], before[high:])  # rows up to a whole block may be written, no others
+    np.testing.assert_array_equal(memory[:, n:], before[:, n:])
 
 
 # ------------------------------------------------------------------------------------------------------------- the op

@@ -98,7 +98,8 @@ def attention(
 ) -> tuple[Array, Callable[..., tuple[Array, Array, Array]]]:
     """z = dropout(softmax(scale q k^T, over what the mask allows)) v, and the function from dL/dz to dL/dq, dk, dv.
 
-    z is written into `out`, the gradients into the three arrays `into`, if they are given: vjp(dL/dz, into=None).
+    z goes into `out`, if given, and `vjp(g, into)` writes into the arrays (dq, dk, dv); all of any strides, but for
+    adjacent numbers in the last dimension.
     """
     return _functions.attention(q, k, v, mask, causal, scale, p, seed, out=out)
 

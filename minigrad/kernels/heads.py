@@ -19,10 +19,17 @@ With queries across, the maximum and the sum over the keys are plain arithmetic 
 The way back makes the scores again, and with them the probabilities p = exp(s - m) / l. With g = dL/dz:
 
     dp = v g^T,  ds = p (dp - sum over keys of dp p)    and that sum is sum_c g_c z_c, known before any key is looked at
-    dv = p g,  dq = scale ds^T k,  dk = scale ds q
+    dv = p g,  dq = scale ds^T k,  dk = ds scale q
+
+Heads are short, 16 queries of 16 numbers for example, and what is done once per head counts. So a head is first copied,
+row by row, into matrices that are padded to whole vectors and whole blocks of rows (`_fetch`), and results are copied
+out (`_deliver`): in between no load and no store has a mask, and no loop a remainder. What the padding holds stays in
+its own rows and lanes. It is also faster where heads are long, as their rows are far apart in memory: read more than
+once from there, they would compete for the same few places in the cache.
 
 Memory beside the results: two numbers per query, and for each thread a few blocks. Dropout multiplies e, and dp; its
-bits are computed again. What lies behind the last key that anybody in a block may attend to costs nothing.
+bits are computed again. What lies behind the last key that anybody in a block may attend to costs nothing, and where
+all may attend to all that comes before, which a mask for padding says, nobody is asked.
 """
 
 from __future__ import annotations
@@ -34,9 +41,22 @@ import numpy as np
 from numba import from_dtype, njit, types
 
 from . import bits, reference, threads
-from .pieces import empty
-from .simd import borrowed, exp, kept_apart, lanes, load_flags, load_some, maximum, spread, store_some, where
-from .tile import product
+from .pieces import empty, get, put
+from .simd import (
+    VECTOR,
+    borrowed,
+    exp_down,
+    kept_apart,
+    lanes,
+    load,
+    load_flags,
+    maximum,
+    spread,
+    store,
+    total,
+    where,
+)
+from .tile import SHORT, product, turn
 
 Array = np.ndarray
 
@@ -44,51 +64,126 @@ QUERIES, KEYS = 64, 128  # in a block: 32 KB of scores in float32
 _OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
-# ---------------------------------------------------------------------------------------------------- pieces of a block
+# ------------------------------------------------------------------------------------------------------ padded matrices
 @njit(**_OPTIONS)
-def _across(x, factor, panel):
-    """panel[c, i] = factor * x[i, c]: queries across."""
+def _padded(n, like):
+    """`n` rows or columns, and as many more as make whole vectors and whole blocks of rows."""
+    unit = max(lanes(like), SHORT)
+    return (n + unit - 1) // unit * unit
+
+
+@njit(**_OPTIONS)
+def _memory(like, count):
+    """Zeros for matrices that are whole vectors wide; none of these vectors crosses a cache line."""
+    x = np.zeros(count + lanes(like), like.dtype)
+    return x[-x.ctypes.data % VECTOR // x.itemsize :]
+
+
+@njit(**_OPTIONS)
+def _cut(memory, start, rows, columns):
+    """A matrix in `memory`, and where the next one begins."""
+    end = start + rows * columns
+    return borrowed(memory)[start:end].reshape(rows, columns), end
+
+
+@njit(**_OPTIONS)
+def _keep(memory):
+    """Numba frees an array after the last line that names it; this is the line after the last use of its matrices."""
+
+
+@njit(**_OPTIONS)
+def _fetch(x, factor, rows):
+    """rows = factor * x, with zeros up to whole vectors."""
+    size = x.shape[1]  # often of one vector, for which a loop of its own would take longer than the copy
     for i in range(x.shape[0]):
-        for c in range(x.shape[1]):
-            panel[c, i] = factor * x[i, c]
+        store(rows[i], 0, get(x[i], 0, size) * factor)
+        for c in range(lanes(rows), rows.shape[1], lanes(rows)):
+            store(rows[i], c, get(x[i], c, size - c) * factor)
+
+
+@njit(inline="always", **_OPTIONS)
+def _at(x):
+    """Where a matrix is: its address, and the strides down and right."""
+    return x.ctypes.data, x.strides[0], x.strides[1]
 
 
 @njit(**_OPTIONS)
-def _look_up(mask, causal, top, left, legal, wide):
-    """legal[j * wide + i] = whether query top + i may attend to key left + j; returns how many keys are needed."""
-    needed = 0
-    queries, keys = mask.shape
-    one_for_all = mask.strides[0] == 0
-    for j in range(keys):
-        row, some = legal[j * wide : j * wide + queries], False
-        if one_for_all:
-            some = mask[0, j]
-            for i in range(queries):
-                row[i] = some
-        else:
-            for i in range(queries):
-                row[i] = mask[i, j]
-                some |= mask[i, j]
-        if causal:
-            for i in range(min(queries, left + j - top)):
-                row[i] = False
-        if some:
-            needed = j + 1
-    return needed
+def _turn(x, panel, rows, columns, size, zero):
+    """panel = x^T, square by square; both are places, as `_at` says them."""
+    for i in range(0, rows * size, VECTOR):
+        for c in range(0, columns * size, VECTOR):
+            turn(zero, x[0] + i // size * x[1] + c, x[1], panel[0] + c // size * panel[1] + i, panel[1])
+
+
+@njit(**_OPTIONS)
+def _deliver(rows, factor, add, x):
+    """x = factor * rows, or that added to it if `add`; where there are fewer rows than in x, 0."""
+    size = x.shape[1]
+    for i in range(rows.shape[0]):
+        now = load(rows[i], 0) * factor
+        put(x[i], 0, size, get(x[i], 0, size) + now if add else now)
+        for c in range(lanes(rows), size, lanes(rows)):
+            now = load(rows[i], c) * factor
+            put(x[i], c, size - c, get(x[i], c, size - c) + now if add else now)
+    if not add:
+        for i in range(rows.shape[0], x.shape[0]):
+            for c in range(0, size, lanes(rows)):
+                put(x[i], c, size - c, spread(rows, 0))
 
 
 @njit(**_OPTIONS)
 def _rescale(rows, factors):
     for i in range(rows.shape[0]):
-        row, factor = rows[i], factors[i]
-        for c in range(row.size):
-            row[c] *= factor
+        for c in range(0, rows.shape[1], lanes(rows)):
+            store(rows[i], c, load(rows[i], c) * factors[i])
+
+
+@njit(**_OPTIONS)
+def _dot(a, b):
+    """sum_c a_c b_c; `a` has zeros up to whole vectors."""
+    sums = spread(a, 0)
+    for c in range(0, b.size, lanes(a)):
+        sums = sums + load(a, c) * get(b, c, b.size - c)
+    return total(sums)
+
+
+# ---------------------------------------------------------------------------------------------------------------- masks
+@njit(**_OPTIONS)
+def _look_up(mask, causal, top, queries, left, keys, legal, wide):
+    """legal[j * wide + i] = whether query top + i may attend to key left + j.
+
+    Returns how many of the keys are needed, and whether those are legal for all queries; then `legal` is not written.
+    """
+    down, right = int(mask.shape[0] > 1), int(mask.shape[1] > 1)  # a dimension of size 1 stands for any
+    one_for_all = down == 0 or mask.strides[0] == 0
+    needed = count = 0
+    if one_for_all and not (causal and left + keys - 1 > top):
+        for j in range(keys):
+            if mask[0, right * (left + j)]:
+                needed = j + 1
+                count += 1
+        if count == needed:
+            return needed, True
+    needed = count = 0
+    for j in range(keys):
+        column, row, some = mask[:, right * (left + j)], borrowed(legal)[j * wide : j * wide + queries], 0
+        before = min(max(left + j - top, 0), queries) if causal else 0  # so many queries come before this key
+        row[:before] = False
+        for i in range(before, queries):
+            may = column[down * (top + i)]
+            row[i] = may
+            some += may
+        count += some
+        if some > 0:
+            needed = j + 1
+    return needed, count == needed * queries
 
 
 @njit(**_OPTIONS)
 def _is_shut_out(mask, causal, i):
     """Whether query i may attend to nothing at all."""
-    return not mask[i, : i + 1 if causal else mask.shape[1]].any()
+    row = mask[i if mask.shape[0] > 1 else 0]
+    return not row[: i + 1 if causal and row.size > 1 else row.size].any()
 
 
 # ------------------------------------------------------------------------------------------------------------- kernels
@@ -97,73 +192,87 @@ def _forward(q, k, v, mask, some_shut, causal, scale, keys, threshold, kept_scal
     """Items first..last-1; an item is a block of queries of one head."""
     q, k, v, mask, z = borrowed(q), borrowed(k), borrowed(v), borrowed(mask), borrowed(z)
     greatest, inverse = borrowed(greatest), borrowed(inverse)
-    heads, length, size, reach = q.shape[1], q.shape[2], q.shape[3], k.shape[2]
-    wide, high = min(length, QUERIES), min(reach, KEYS)
-    panel = np.empty((size, wide), q.dtype)
-    scores, legal = np.empty(high * wide, q.dtype), np.empty(high * wide, np.bool_)
-    rows = scores.reshape(high, wide)
-    sums, factors = np.empty(wide, q.dtype), np.empty(wide, q.dtype)
-    lowest = np.finfo(q.dtype).min
+    heads, length, size, size_v, reach = q.shape[1], q.shape[2], q.shape[3], v.shape[3], k.shape[2]
+    wide, high = _padded(min(length, QUERIES), q), _padded(min(reach, KEYS), q)
+    across, across_v = _padded(size, q), _padded(size_v, q)
+    memory = _memory(q, wide * (2 * across + across_v + high + 2) + high * (across + across_v))
+    query, at = _cut(memory, 0, wide, across)
+    panel, at = _cut(memory, at, across, wide)
+    scores, at = _cut(memory, at, high, wide)
+    some_keys, at = _cut(memory, at, high, across)
+    some_values, at = _cut(memory, at, high, across_v)
+    out, at = _cut(memory, at, wide, across_v)
+    per_query, at = _cut(memory, at, 2, wide)
+    sums, factors = per_query
+    legal = np.zeros(high * wide, np.bool_)
+    lowest, zero, one, each = np.finfo(q.dtype).min, q.dtype.type(0), q.dtype.type(1), q.itemsize
     blocks = (length + QUERIES - 1) // QUERIES
-    looked_up, needed = -1, 0  # the sentence whose mask `legal` still shows: all its heads may share it
+    looked_up, needed, whole = (0, 0, 0), 0, True  # where in the mask what `legal` shows begins
     for item in range(first, last):
         head, block = divmod(item, blocks)
         b, h = divmod(head, heads)
         top = block * QUERIES
         n = min(QUERIES, length - top)
+        columns = _padded(n, q)
         key = k[min(b, k.shape[0] - 1), min(h, k.shape[1] - 1)]  # a dimension of size 1 stands for any
         value = v[min(b, v.shape[0] - 1), min(h, v.shape[1] - 1)]
-        out, most = z[b, h, top : top + n], greatest[head, top : top + n]
-        _across(q[b, h, top : top + n], scale, panel)
-        most[:] = lowest
-        sums[:] = 0
+        shut = mask[min(b, mask.shape[0] - 1), min(h, mask.shape[1] - 1)]
+        most, norms = greatest[head], inverse[head]
+        _fetch(q[b, h, top : top + n], scale, query)
+        _turn(_at(query), _at(panel), columns, across, each, zero)
         begun = False
         end = min(reach, top + n) if causal else reach
         for left in range(0, end, KEYS):
-            m = min(KEYS, end - left)
+            m, free = min(KEYS, end - left), True
             if some_shut:
-                if looked_up != b or mask.strides[1] != 0 or blocks > 1 or reach > KEYS:
-                    needed = _look_up(mask[b, h, top : top + n, left : left + m], causal, top, left, legal, wide)
-                    looked_up = b
-                m = needed
+                if looked_up != (shut.ctypes.data, top, left):
+                    looked_up = shut.ctypes.data, top, left
+                    needed, whole = _look_up(shut, causal, top, n, left, m, legal, wide)
+                m, free = needed, whole
                 if m == 0:
                     continue
-            product(key[left : left + m], panel[:, :n], rows[:m, :n], False)
-            for i in range(0, n, lanes(sums)):
-                before = load_some(most, i, n - i)
+            _fetch(key[left : left + m], one, some_keys)
+            product(zero, _at(some_keys), _at(panel), _at(scores), False, (m, size, columns), each)
+            for i in range(0, n, lanes(q)):
+                before = load(most, top + i) if begun else spread(sums, lowest)
                 now = before
                 for j in range(m):
-                    at = j * wide + i
-                    x = load_some(scores, at, n - i)
-                    now = maximum(now, where(load_flags(x, legal, at, n - i), x, lowest) if some_shut else x)
-                factor = exp(before - now)
-                total = load_some(sums, i, n - i) * factor
+                    x = load(scores[j], i)
+                    legal_x = x if free else where(load_flags(x, legal, j * wide + i, lanes(q)), x, lowest)
+                    now = maximum(now, legal_x)
+                total_e = spread(sums, 0)
+                if begun:
+                    factor = exp_down(before - now)
+                    total_e = load(sums, i) * factor
+                    store(factors, i, factor)
                 element = (head * length + top + i) * reach + left  # of query i and the first key, for dropout
                 for j in range(m):
-                    at = j * wide + i
-                    e = exp(load_some(scores, at, n - i) - now)
-                    if some_shut:
-                        e = where(load_flags(e, legal, at, n - i), e, 0)
-                    total = total + e
+                    e = exp_down(load(scores[j], i) - now)
+                    if not free:
+                        e = where(load_flags(e, legal, j * wide + i, lanes(q)), e, 0)
+                    total_e = total_e + e
                     if threshold > 0:
-                        kept = kept_apart(e, element + j, reach, keys[0], keys[1], threshold)
-                        e = e * where(kept, spread(sums, kept_scale), 0)
-                    store_some(scores, at, n - i, e)
-                store_some(most, i, n - i, now)
-                store_some(sums, i, n - i, total)
-                store_some(factors, i, n - i, factor)
+                        e = where(kept_apart(e, element + j, reach, keys[0], keys[1], threshold), e * kept_scale, 0)
+                    store(scores[j], i, e)
+                store(most, top + i, now)
+                store(sums, i, total_e)
             if begun:
-                _rescale(out, factors)
-            product(rows[:m, :n].T, value[left : left + m], out, begun)
+                _rescale(out[:n], factors)
+            _fetch(value[left : left + m], one, some_values)
+            product(zero, _at(scores.T), _at(some_values), _at(out), begun, (n, m, across_v), each)
             begun = True
-        for i in range(n):
-            shut_out = sums[i] == 0 and _is_shut_out(mask[b, h], causal, top + i)
-            factors[i] = 0 if shut_out else 1 / sums[i]
-            inverse[head, top + i] = factors[i]
-        if begun:
-            _rescale(out, factors)
-        else:
+        if not begun:
             out[:] = 0
+            sums[:] = 0
+        for i in range(0, n, lanes(q)):
+            store(norms, top + i, 1 / load(sums, i))
+        if some_shut:
+            for i in range(n):
+                if sums[i] == 0 and _is_shut_out(shut, causal, top + i):
+                    norms[top + i] = 0
+        _rescale(out[:n], norms[top:])
+        _deliver(out[:n], one, False, z[b, h, top : top + n])
+    _keep(memory)
 
 
 @njit(**_OPTIONS)
@@ -174,73 +283,76 @@ def _backward(
     """Items first..last-1; an item is a head."""
     q, k, v, mask, z, g = borrowed(q), borrowed(k), borrowed(v), borrowed(mask), borrowed(z), borrowed(g)
     dq, dk, dv, greatest, inverse = borrowed(dq), borrowed(dk), borrowed(dv), borrowed(greatest), borrowed(inverse)
-    heads, length, size, reach = q.shape[1], q.shape[2], q.shape[3], k.shape[2]
-    wide, high = min(length, QUERIES), min(reach, KEYS)
-    panel, g_panel = np.empty((size, wide), q.dtype), np.empty((v.shape[3], wide), q.dtype)
-    scores, gradients = np.empty(high * wide, q.dtype), np.empty(high * wide, q.dtype)
-    p_rows, d_rows = scores.reshape(high, wide), gradients.reshape(high, wide)
-    legal = np.empty(high * wide, np.bool_)
-    along = np.empty(wide, q.dtype)
-    looked_up, needed = -1, 0
+    heads, length, size, size_v, reach = q.shape[1], q.shape[2], q.shape[3], v.shape[3], k.shape[2]
+    wide, high = _padded(min(length, QUERIES), q), _padded(min(reach, KEYS), q)
+    across, across_v = _padded(size, q), _padded(size_v, q)
+    memory = _memory(q, 2 * (wide + high) * (across + across_v) + wide * (2 * high + across + 1))
+    query, at = _cut(memory, 0, wide, across)
+    panel, at = _cut(memory, at, across, wide)
+    g_out, at = _cut(memory, at, wide, across_v)
+    g_panel, at = _cut(memory, at, across_v, wide)
+    some_keys, at = _cut(memory, at, high, across)
+    some_values, at = _cut(memory, at, high, across_v)
+    p, at = _cut(memory, at, high, wide)
+    d, at = _cut(memory, at, high, wide)
+    d_query, at = _cut(memory, at, wide, across)
+    d_keys, at = _cut(memory, at, high, across)
+    d_values, at = _cut(memory, at, high, across_v)
+    per_query, at = _cut(memory, at, 1, wide)
+    along = per_query[0]
+    legal = np.zeros(high * wide, np.bool_)
+    zero, one, each = q.dtype.type(0), q.dtype.type(1), q.itemsize
+    looked_up, needed, whole = (0, 0, 0), 0, True
     for head in range(first, last):
         b, h = divmod(head, heads)
         key = k[min(b, k.shape[0] - 1), min(h, k.shape[1] - 1)]  # a dimension of size 1 stands for any
         value = v[min(b, v.shape[0] - 1), min(h, v.shape[1] - 1)]
-        d_query, d_key, d_value = dq[b, h], dk[b, h], dv[b, h]
-        d_query[:] = 0
-        d_key[:] = 0
-        d_value[:] = 0
+        shut = mask[min(b, mask.shape[0] - 1), min(h, mask.shape[1] - 1)]
+        most, norms = greatest[head], inverse[head]
         for top in range(0, length, QUERIES):
             n = min(QUERIES, length - top)
-            query, g_out, out = q[b, h, top : top + n], g[b, h, top : top + n], z[b, h, top : top + n]
-            _across(query, scale, panel)
-            _across(g_out, q.dtype.type(1), g_panel)
+            columns = _padded(n, q)
+            _fetch(q[b, h, top : top + n], scale, query)
+            _fetch(g[b, h, top : top + n], one, g_out)
+            _turn(_at(query), _at(panel), columns, across, each, zero)
+            _turn(_at(g_out), _at(g_panel), columns, across_v, each, zero)
             for i in range(n):
-                along[i] = _dot(g_out[i], out[i])
-            end = min(reach, top + n) if causal else reach
-            for left in range(0, end, KEYS):
-                m = min(KEYS, end - left)
+                along[i] = _dot(g_out[i], z[b, h, top + i])
+            begun = False
+            for left in range(0, reach, KEYS):
+                end = min(left + KEYS, reach)
+                m, free = max(min(end, top + n) - left, 0) if causal else end - left, True
                 if some_shut:
-                    if looked_up != b or mask.strides[1] != 0 or length > QUERIES or reach > KEYS:
-                        needed = _look_up(mask[b, h, top : top + n, left : left + m], causal, top, left, legal, wide)
-                        looked_up = b
-                    m = needed
-                    if m == 0:
-                        continue
-                some_keys, some_values = key[left : left + m], value[left : left + m]
-                p, d = p_rows[:m, :n], d_rows[:m, :n]
-                product(some_keys, panel[:, :n], p, False)
-                product(some_values, g_panel[:, :n], d, False)
-                for i in range(0, n, lanes(along)):
-                    most = load_some(greatest[head], top + i, n - i)
-                    norm = load_some(inverse[head], top + i, n - i)
-                    sum_dp_p = load_some(along, i, n - i)
-                    element = (head * length + top + i) * reach + left
-                    for j in range(m):
-                        at = j * wide + i
-                        x = exp(load_some(scores, at, n - i) - most) * norm
-                        if some_shut:
-                            x = where(load_flags(x, legal, at, n - i), x, 0)
-                        dx = load_some(gradients, at, n - i)
-                        dropped = x
-                        if threshold > 0:
-                            kept = kept_apart(x, element + j, reach, keys[0], keys[1], threshold)
-                            factor = where(kept, spread(along, kept_scale), 0)
-                            dropped = x * factor
-                            dx = dx * factor
-                        store_some(scores, at, n - i, dropped)
-                        store_some(gradients, at, n - i, x * (dx - sum_dp_p) * scale)
-                product(p, g_out, d_value[left : left + m], True)
-                product(d, query, d_key[left : left + m], True)
-                product(d.T, some_keys, d_query[top : top + n], True)
-
-
-@njit(**_OPTIONS | {"fastmath": {"contract", "reassoc"}})
-def _dot(a, b):
-    total = a.dtype.type(0)
-    for c in range(a.size):
-        total += a[c] * b[c]
-    return total
+                    if looked_up != (shut.ctypes.data, top, left):
+                        looked_up = shut.ctypes.data, top, left
+                        needed, whole = _look_up(shut, causal, top, n, left, m, legal, wide)
+                    m, free = needed, whole
+                if m > 0:
+                    _fetch(key[left : left + m], one, some_keys)
+                    _fetch(value[left : left + m], one, some_values)
+                    product(zero, _at(some_keys), _at(panel), _at(p), False, (m, size, columns), each)
+                    product(zero, _at(some_values), _at(g_panel), _at(d), False, (m, size_v, columns), each)
+                    for i in range(0, n, lanes(q)):
+                        now, norm, sum_dp_p = load(most, top + i), load(norms, top + i), load(along, i)
+                        element = (head * length + top + i) * reach + left
+                        for j in range(m):
+                            x, dx = exp_down(load(p[j], i) - now) * norm, load(d[j], i)
+                            if not free:
+                                x = where(load_flags(x, legal, j * wide + i, lanes(q)), x, 0)
+                            dropped = x
+                            if threshold > 0:
+                                kept = kept_apart(x, element + j, reach, keys[0], keys[1], threshold)
+                                dropped, dx = where(kept, x * kept_scale, 0), where(kept, dx * kept_scale, 0)
+                            store(p[j], i, dropped)
+                            store(d[j], i, x * (dx - sum_dp_p))
+                    product(zero, _at(p), _at(g_out), _at(d_values), False, (m, n, across_v), each)
+                    product(zero, _at(d), _at(query), _at(d_keys), False, (m, n, across), each)
+                    product(zero, _at(d.T), _at(some_keys), _at(d_query), begun, (n, m, across), each)
+                    begun = True
+                _deliver(d_keys[:m], one, top > 0, dk[b, h, left:end])
+                _deliver(d_values[:m], one, top > 0, dv[b, h, left:end])
+            _deliver(d_query[: n if begun else 0], scale, False, dq[b, h, top : top + n])
+    _keep(memory)
 
 
 # -------------------------------------------------------------------------------------------------------- from Python
@@ -282,28 +394,31 @@ def attention(
     if kernel is None or not q.dtype == k.dtype == v.dtype or q.ndim > 4 or 0 in (*q.shape, *k.shape, v.shape[-1]):
         return reference.attention(q, k, v, mask, causal, scale, p, seed, out=out)
     q4, k4, v4 = _four(q), _four(k), _four(v)
-    (batch, heads, length, size), reach = q4.shape, k4.shape[2]
-    shut = np.broadcast_to(np.True_ if mask is None else mask, (batch, heads, length, reach))
-    dropped = bits.threshold(p) if p > 0 else 0
+    (batch, heads, length, size), reach, size_v = q4.shape, k4.shape[2], v.shape[-1]
+    shut = _ALL if mask is None else mask[(None,) * (4 - mask.ndim)]
+    if not all(m in (1, n) for m, n in zip(shut.shape, (batch, heads, length, reach), strict=True)):
+        raise ValueError(f"attention(): the mask has shape {shut.shape}; it must broadcast to the scores")
     inputs = (q4, k4, v4, shut, causal or mask is not None, causal, scale)
-    inputs = (*inputs, bits.keys(seed), dropped, bits.scale(p))
-    z = _with_heads_inside(batch, heads, length, v.shape[-1], q.dtype) if out is None else _four(out)
-    greatest, inverse = np.empty((batch * heads, length), q.dtype), np.empty((batch * heads, length), q.dtype)
+    inputs = (*inputs, bits.keys(seed), bits.threshold(p), bits.scale(p)) if p > 0 else (*inputs, (0, 0), 0, 1.0)
+    z = _to_write(out, batch, heads, length, size_v, q.dtype)
+    per_query = batch * heads, length + VECTOR // q.itemsize  # with room for whole vectors
+    greatest, inverse = np.empty(per_query, q.dtype), np.empty(per_query, q.dtype)
     nanoseconds = batch * heads * length * reach * (0.04 * size + 1)
     kernel(nanoseconds, batch * heads * -(-length // QUERIES), *inputs, z, greatest, inverse)
 
     def vjp(g: Array, into: tuple[Array, Array, Array] | None = None) -> tuple[Array, Array, Array]:
-        if into is None:
-            dq = _with_heads_inside(batch, heads, length, size, q.dtype)
-            dk = _with_heads_inside(batch, heads, reach, size, q.dtype)
-            dv = _with_heads_inside(batch, heads, reach, v.shape[-1], q.dtype)
-        else:
-            dq, dk, dv = map(_four, into)
+        dq, dk, dv = into or (None, None, None)
+        dq = _to_write(dq, batch, heads, length, size, q.dtype)
+        dk = _to_write(dk, batch, heads, reach, size, q.dtype)
+        dv = _to_write(dv, batch, heads, reach, size_v, q.dtype)
         kernel = _backwards[q.dtype]
         kernel(3 * nanoseconds, batch * heads, *inputs, z, greatest, inverse, _four(g), dq, dk, dv)
         return _like(dq, q), _like(dk, q), _like(dv, q)
 
     return _like(z, q), vjp
+
+
+_ALL = np.ones((1, 1, 1, 1), np.bool_)  # the mask that shuts out nobody
 
 
 def _four(x: Array) -> Array:
@@ -317,6 +432,14 @@ def _like(x: Array, q: Array) -> Array:
     return x if q.ndim == 4 else x[(0,) * (4 - q.ndim)]
 
 
-def _with_heads_inside(batch: int, heads: int, length: int, size: int, dtype: Any) -> Array:
-    """An array (B, H, T, K) in the memory of (B, T, H, K), which is what joining the heads wants."""
-    return empty((batch, length, heads, size), dtype).swapaxes(1, 2)
+def _to_write(x: Array | None, batch: int, heads: int, length: int, size: int, dtype: Any) -> Array:
+    """`x` in four dimensions, or a new array (B, H, T, K) in memory (B, T, H, K), which is what joining heads wants."""
+    if x is None:
+        return empty((batch, length, heads, size), dtype).swapaxes(1, 2)
+    x = x[(None,) * (4 - x.ndim)]
+    if x.shape != (batch, heads, length, size) or x.dtype != dtype or x.strides[3] != x.itemsize:
+        raise ValueError(
+            f"attention(): the array to write into has shape {x.shape}, dtype {x.dtype} and strides {x.strides}; "
+            f"it must be {(batch, heads, length, size)} in {dtype}, with adjacent numbers in the last dimension"
+        )
+    return x

@@ -391,25 +391,26 @@ def attention(
 
     Shapes: q (..., T, K), k (..., S, K), v (..., S, V), z (..., T, V); the mask (boolean, True = may attend) broadcasts
     to (..., T, S), `causal` shuts out the keys after each query, and a query that may attend to nothing gets 0. The
-    bits of dropout are those of `keep` for the whole pattern P.
+    bits of dropout are those of `keep` for the whole pattern P. z goes into `out`, if given, and vjp(g, into) writes
+    into the arrays (dq, dk, dv); their strides are free, but for adjacent numbers in the last dimension.
     """
     scores = matmul(q, k.mT) * q.dtype.type(scale)  # (..., T, S)
     mask = with_causal(mask, causal, scores.shape)
     pattern = softmax(scores, -1) if mask is None else masked_softmax(scores, mask, -1)
     dropped = dropout(pattern, p, seed) if p > 0 else pattern
 
-    def vjp(g: Array, into: tuple[Array | None, ...] = (None, None, None)) -> tuple[Array, Array, Array]:
+    def vjp(g: Array, into: tuple[Array, Array, Array] | None = None) -> tuple[Array, Array, Array]:
         d_pattern = matmul(g, v.mT)
         d_pattern = dropout(d_pattern, p, seed) if p > 0 else d_pattern
         d_scores = softmax_vjp(pattern, d_pattern, -1) * q.dtype.type(scale)
-        dq, dk, dv = matmul(d_scores, k), matmul(d_scores.mT, q), matmul(dropped.mT, g)
-        return _put(dq, into[0]), _put(dk, into[1]), _put(dv, into[2])
+        dq, dk, dv = into or (None, None, None)
+        return _put(matmul(d_scores, k), dq), _put(matmul(d_scores.mT, q), dk), _put(matmul(dropped.mT, g), dv)
 
     return _put(matmul(dropped, v), out), vjp
 
 
 def _put(x: Array, out: Array | None) -> Array:
-    """`x`, in `out` if that is given."""
+    """`x`, or `out` with it inside."""
     if out is None:
         return x
     out[...] = x

@@ -472,7 +472,6 @@ def _kept(builder: Any, start: Any, step: Any, keys: Any, threshold: Any, count:
     x = (x ^ same(keys[0])) * same(keys[1])
     x = (x ^ (x >> 16)) * 0x7FEB352D
     x = (x ^ (x >> 15)) * 0x846CA68B
-    x = x ^ (x >> 16)
     return (x >= same(threshold)).value
 
 

@@ -18,9 +18,8 @@ from typing import Any
 
 from numba import njit, types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from .simd import VECTOR
+from .simd import VECTOR, intrinsic
 
 ir: Any = cgutils.ir  # pyright: ignore[reportPrivateImportUsage]  # llvmlite's, in the version that Numba uses
 
@@ -141,25 +140,112 @@ def strip(zero, a, b, c, start, sizes, size):
         _edge(zero, a, b, c, start, sizes)
 
 
-@njit(**_OPTIONS)
-def _strips(zero, a, b, c, start, sizes, size):
-    """Strip by strip, with B where it lies."""
-    j = 0
-    while j < sizes[2]:
-        width, at = strip_width(sizes[2] - j, size), j * size
-        begin = (start[0] + at, start[1]) if start[0] != 0 else start
-        strip(zero, a, (b[0] + at, b[1]), (c[0] + at, c[1]), begin, (sizes[0], sizes[1], width), size)
-        j += width
+# ------------------------------------------------------------------------- small matrices, padded, inside other kernels
+def _make_block(vectors: int) -> Any:
+    """block(zero, a, b, c, depth, add): SHORT rows of C = A B, or of C + A B if `add`, `vectors` vectors wide.
 
-
-@njit(**_OPTIONS)
-def product(a, b, c, add):
-    """c = a b, or c += a b if `add`: for small matrices inside other kernels; nothing is copied or allocated.
-
-    The strides of `a` are free; in the rows of `b` and of `c` the columns must be adjacent.
+    `a` is (address, stride down, stride right); b and c are (address, stride down), with adjacent columns. What makes
+    `strip` long, rows that are not there, masks, a start elsewhere, is left out: here the work is over so soon that the
+    preparation counts.
     """
-    place_of_a, place_of_b = (a.ctypes.data, a.strides[0], a.strides[1]), (b.ctypes.data, b.strides[0])
-    place_of_c = c.ctypes.data, c.strides[0]
-    start = place_of_c if add else (0, 0)
-    sizes = c.shape[0], a.shape[1], c.shape[1]
-    _strips(c.dtype.type(0), place_of_a, place_of_b, place_of_c, start, sizes, c.itemsize)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (a, down_a, right_a), (b, down_b), (c, down_c) = (cgutils.unpack_tuple(builder, x) for x in arguments[1:4])
+        depth, add = arguments[4:]
+        size = signature.args[0].bitwidth // 8
+        lanes = VECTOR // size
+        number = context.get_value_type(signature.args[0])
+        vector = ir.VectorType(number, lanes)
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{lanes}f{8 * size}"
+        )
+
+        def place(address: Any, kind: Any, *moves: Any) -> Any:
+            for move in moves:
+                address = builder.add(address, move)
+            return builder.inttoptr(address, kind.as_pointer())
+
+        def spread(x: Any) -> Any:
+            first = builder.insert_element(ir.Constant(vector, ir.Undefined), x, _int(0))
+            return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(_int, lanes), [0] * lanes))
+
+        def down(stride: Any) -> list[Any]:
+            return [builder.mul(_word(r), stride) for r in range(SHORT)]
+
+        sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(SHORT)]
+        places = [[place(c, vector, line, _word(v * VECTOR)) for v in range(vectors)] for line in down(down_c)]
+        cells = [pair for totals, line in zip(sums, places, strict=True) for pair in zip(totals, line, strict=True)]
+        for total, _ in cells:
+            builder.store(ir.Constant(vector, [0.0] * lanes), total)
+        with builder.if_then(add):
+            for total, x in cells:
+                builder.store(builder.load(x, align=size), total)
+        lines = down(down_a)
+        with cgutils.for_range(builder, depth) as k:
+            row, column = builder.mul(k.index, down_b), builder.mul(k.index, right_a)
+            bs = [builder.load(place(b, vector, row, _word(v * VECTOR)), align=size) for v in range(vectors)]
+            for line, totals in zip(lines, sums, strict=True):
+                x = spread(builder.load(place(a, number, column, line), align=size))
+                for bv, total in zip(bs, totals, strict=True):
+                    builder.store(builder.call(function, [x, bv, builder.load(total)]), total)
+        for total, x in cells:
+            builder.store(builder.load(total), x, align=size)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def block(typing: Any, zero: Any, a: Any, b: Any, c: Any, depth: Any, add: Any) -> Any:
+        two, three = types.UniTuple(types.intp, 2), types.UniTuple(types.intp, 3)
+        return types.void(zero, three, two, two, types.intp, types.boolean), generate
+
+    return block
+
+
+_one_vector, _two_vectors = _make_block(1), _make_block(2)
+
+
+@intrinsic
+def turn(typing: Any, zero: Any, source: Any, down: Any, target: Any, across: Any) -> Any:
+    """turn(zero, source, down, target, across): target = source^T, for a square as wide and high as a vector.
+
+    Rows lie `down` bytes apart in the source, `across` bytes apart in the target. `zero` says the dtype.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, source, down, target, across = arguments
+        size = signature.args[0].bitwidth // 8
+        lanes = VECTOR // size
+        kind = ir.VectorType(context.get_value_type(signature.args[0]), lanes).as_pointer()
+
+        def line(address: Any, i: int, stride: Any) -> Any:
+            return builder.inttoptr(builder.add(address, builder.mul(_word(i), stride)), kind)
+
+        rows = [builder.load(line(source, i, down), align=size) for i in range(lanes)]
+        # A card trick: cut the pack into halves and riffle, log2(lanes) times, and it is transposed.
+        riffle = [card for i in range(lanes) for card in (i, lanes + i)]
+        masks = [ir.Constant(ir.VectorType(_int, lanes), half) for half in (riffle[:lanes], riffle[lanes:])]
+        for _ in range(lanes.bit_length() - 1):
+            halves = list(zip(rows[: lanes // 2], rows[lanes // 2 :], strict=True))
+            rows = [builder.shuffle_vector(upper, lower, mask) for upper, lower in halves for mask in masks]
+        for i, row in enumerate(rows):
+            builder.store(row, line(target, i, across), align=size)
+        return context.get_dummy_value()
+
+    return types.void(zero, types.intp, types.intp, types.intp, types.intp), generate
+
+
+@njit(**_OPTIONS)
+def product(zero, a, b, c, add, sizes, size):
+    """C = A B, or C += A B if `add`, for matrices that are padded: nothing is masked, copied or allocated.
+
+    a, b and c are (address, stride down, stride right), `sizes` is (rows, depth, columns), `size` that of a number. The
+    columns of B and C are adjacent, and whole vectors of them; so many rows of A are read, and of C written, as are
+    whole blocks of SHORT rows. The strides of A are free. Called with arrays, it would count their owners.
+    """
+    rows, depth, width = sizes[0], sizes[1], sizes[2] * size
+    for i in range(0, rows, SHORT):
+        place_of_a, place_of_c, j = (a[0] + i * a[1], a[1], a[2]), c[0] + i * c[1], 0
+        while width - j >= 2 * VECTOR:
+            _two_vectors(zero, place_of_a, (b[0] + j, b[1]), (place_of_c + j, c[1]), depth, add)
+            j += 2 * VECTOR
+        if j < width:
+            _one_vector(zero, place_of_a, (b[0] + j, b[1]), (place_of_c + j, c[1]), depth, add)
