@@ -43,6 +43,7 @@ class Flat:
         for x, place in zip(tensors, self.places, strict=True):
             place[...] = x.data
             x.data = place
+        self.stamps = [writes.of(place) for place in self.places]
         self.extras: dict[str, Any] = {}  # what an optimiser wants to keep in the same order
         self.give_homes()
 

@@ -98,7 +98,8 @@ class Optimizer:
                     raise ShapeError(message) from None
                 with np.errstate(all="ignore"):  # what has become inf or NaN stays so, without a warning
                     self.update_flat(flat, group)
-                writes.stamp(*[p.data for p in flat.tensors if p.grad is not None])
+                changed = zip(flat.tensors, flat.stamps, strict=True)
+                writes.renew([stamp for p, stamp in changed if p.grad is not None])
         return loss
 
     def _flats_of(self, number: int) -> list[Flat]:
