@@ -15,9 +15,13 @@ from typing import Any
 import numpy as np
 
 from .core import Array, ShapeError, Value
-from .writes import owner, writes
+from .writes import writes
 
 ALIGNMENT = 64  # bytes: a stretch begins where a line of the cache does
+
+_views: dict[
+    int, tuple[weakref.ref[Array], Array, int]
+] = {}  # by id: every view of a Flat; its memory, where it begins
 
 
 class Flat:
@@ -39,6 +43,7 @@ class Flat:
         for x, place in zip(tensors, self.places, strict=True):
             place[...] = x.data
             x.data = place
+        self.stamps = [writes.of(place) for place in self.places]
         self.extras: dict[str, Any] = {}  # what an optimiser wants to keep in the same order
         self.give_homes()
 
@@ -53,7 +58,10 @@ class Flat:
         """The stretch of tensor i in `flat`, in its shape. To NumPy the memoryview's part is memory of its own."""
         shape, start = self.shapes[i], self.starts[i]
         stretch: Any = flat[start : start + math.prod(shape)]
-        return np.frombuffer(memoryview(stretch).cast("B"), self.dtype).reshape(shape)
+        view = np.frombuffer(memoryview(stretch).cast("B"), self.dtype).reshape(shape)
+        key, forget = id(view), _views.pop
+        _views[key] = weakref.ref(view, lambda _: forget(key, None)), flat, start
+        return view
 
     def give_homes(self) -> None:
         """Make room for the gradients. Only the tensors hold on to it, so that one can see whether others do."""
@@ -72,11 +80,11 @@ class Flat:
     def gather(self) -> None:
         """Take in what lies elsewhere: `x.data = ...` and `x.grad = ...` are free to everybody."""
         elsewhere = []
-        for i, (x, place) in enumerate(zip(self.tensors, self.places, strict=True)):
+        for i, (x, place, home) in enumerate(zip(self.tensors, self.places, self.homes, strict=True)):
             if x.data is not place:
                 place[...] = x.data
                 x.data = place
-            if x.grad is not None and x.grad.data is not self.homes[i]():
+            if x.grad is not None and x.grad.data is not home():
                 if x.grad.data.shape != place.shape:
                     raise ShapeError(f"a parameter has shape {place.shape}, its gradient {x.grad.data.shape}.")
                 elsewhere.append(i)
@@ -105,20 +113,14 @@ class Flat:
 def joined(arrays: Sequence[Array]) -> list[Array]:
     """The same memory as fewer arrays: neighbours in a Flat become one, 1-d, with the zeros that are between them."""
     runs: list[list[Any]] = []  # [memory, start, end]; for an array that lies in no Flat [array, None, None]
+    memory, end = None, 0  # of the last run
     for x in arrays:
-        memory = _memory(x)
-        if memory is None:
+        _, flat, start = _views.get(id(x), (None, x, None))
+        if start is None:
             runs.append([x, None, None])
-            continue
-        start = (x.ctypes.data - memory.ctypes.data) // x.itemsize
-        if runs and runs[-1][0] is memory and 0 <= start - runs[-1][2] < ALIGNMENT // x.itemsize:
+        elif flat is memory and 0 <= start - end < ALIGNMENT // x.itemsize:
             runs[-1][2] = start + x.size
         else:
-            runs.append([memory, start, start + x.size])
+            runs.append([flat, start, start + x.size])
+        memory, end = flat, runs[-1][2]
     return [memory if start is None else memory[start:end] for memory, start, end in runs]
-
-
-def _memory(x: Array) -> Array | None:
-    """All the memory of the Flat in which `x` lies, None if it lies in none."""
-    view = owner(x).base
-    return owner(view.obj) if isinstance(view, memoryview) and isinstance(view.obj, Array) else None

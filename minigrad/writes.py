@@ -32,32 +32,46 @@ class GradError(RuntimeError):
     """A gradient that cannot be computed, or that would be wrong."""
 
 
+class Stamp:
+    """When some memory was last written; `memory` is held weakly, and takes the stamp along when it goes."""
+
+    __slots__ = ("memory", "when")
+
+    def __init__(self, memory: weakref.ref[Array]) -> None:
+        self.memory, self.when = memory, 0
+
+
 class _Writes:
     """Remembers which memory was written in place, and when."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()  # a collection inside may end in another write
         self.latest = 0
-        self.stamps: dict[int, tuple[weakref.ref[Array], int]] = {}
+        self.stamps: dict[int, Stamp] = {}
+
+    def of(self, array: Array) -> Stamp:
+        """The stamp of the memory of `array`; it may be kept for as long as the memory."""
+        memory = owner(array)
+        key = id(memory)
+        if key not in self.stamps:
+            self.stamps.setdefault(key, Stamp(weakref.ref(memory, lambda _: self.stamps.pop(key, None))))
+        return self.stamps[key]
 
     def stamp(self, *arrays: Array) -> None:
         """These arrays have just been written in place."""
+        self.renew([self.of(array) for array in arrays])
+
+    def renew(self, stamps: list[Stamp]) -> None:
+        """What has these stamps has just been written in place."""
         with self.lock:  # another thread's later stamp must not be taken back
             self.latest = next(clock)
-            for array in arrays:
-                memory = owner(array)
-                key = id(memory)
-                known = self.stamps.get(key)
-                if known is not None and known[0]() is memory:
-                    self.stamps[key] = (known[0], self.latest)
-                else:
-                    self.stamps[key] = (weakref.ref(memory, lambda _, key=key: self.stamps.pop(key, None)), self.latest)
+            for stamp in stamps:
+                stamp.when = self.latest
 
     def since(self, array: Array, serial: int) -> bool:
         """Whether the memory of `array` was written after `serial`."""
-        memory = owner(array)
-        reference, when = self.stamps.get(id(memory), (None, 0))
-        return when > serial and reference is not None and reference() is memory
+        stamp = self.stamps.get(id(owner(array)))
+        return stamp is not None and stamp.when > serial
 
     def check(self, node: Node) -> None:
         """Raise if a product of `node` needs memory that was written after the node was made."""

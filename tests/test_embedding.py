@@ -86,24 +86,32 @@ def test_sums_are_exact_where_numbers_are_whole(either, rng):
     np.testing.assert_array_equal(kernels.embed_tokens_vjp(np.arange(6), g, 6, None, 1.0), g.sum(0))
 
 
-@pytest.mark.parametrize("shape", [(4, 300, 8, 129), (64, 64, 64, 64), (2, 9, 3, 16)])
+@pytest.mark.parametrize("shape", [(4, 300, 8, 129), (8, 8, 64, 64), (2, 9, 300, 16), (3, 5, 1, 7)])
 @pytest.mark.parametrize("p", [0.0, 0.2])
-def test_threads_change_no_bit(shape, p, rng):
+def test_threads_change_no_bit(shape, p, several_threads, rng):
     batch, length, rows, width = shape
-    ids, g = rng.integers(0, rows, (batch, length)), rng.standard_normal((batch, length, width)).astype(np.float32)
+    ids = np.minimum(rng.geometric(0.2, (batch, length)), rows) - 1  # as of words, of some there are many
+    g = rng.standard_normal((batch, length, width)).astype(np.float32)
     weight = rng.standard_normal((rows, width)).astype(np.float32)
-    results, threads = [], kernels.get_num_threads()
-    try:
-        for n in (1, 2, 3):
-            kernels.set_num_threads(n)
-            with kernels.use("numba"):
-                back = kernels.embed_tokens_vjp(ids, g, rows, None, 1.5, p, 3)
-                results.append((kernels.embed_tokens(ids, weight, None, 1.5, p, 3), back))
-    finally:
-        kernels.set_num_threads(threads)
-    for forward, back in results[1:]:
-        np.testing.assert_array_equal(forward, results[0][0])
-        np.testing.assert_array_equal(back, results[0][1])
+    results = []
+    for n in (1, 2, 3, 7):
+        kernels.set_num_threads(n)
+        with kernels.use("numba"):
+            back = kernels.embed_tokens_vjp(ids, g, rows, rows // 2, 1.5, p, 3)
+            places = kernels.embed_tokens_vjp(np.arange(length), g, length, None, 1.5, p, 3)
+            results.append((kernels.embed_tokens(ids, weight, None, 1.5, p, 3), back, places))
+    for result in results[1:]:
+        for x, alone in zip(result, results[0], strict=True):
+            np.testing.assert_array_equal(x, alone)
+
+
+def test_gradients_are_added_in_the_order_of_the_places(rng):
+    ids, g = rng.integers(0, 3, 200), rng.standard_normal((200, 5)).astype(np.float32) * 1000
+    expected = np.zeros((3, 5), np.float32)
+    for i, row in zip(ids, g, strict=True):
+        expected[i] += row
+    with kernels.use("numba"):
+        np.testing.assert_array_equal(kernels.embed_tokens_vjp(ids, g, 3, None, 1.0), expected)
 
 
 def test_nan_stays_where_it_is(either, rng):

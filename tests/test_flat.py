@@ -12,7 +12,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn, optim
 from minigrad.core import writes
-from minigrad.flat import ALIGNMENT, Flat, joined
+from minigrad.flat import ALIGNMENT, Flat, _views, joined
 
 
 def tensors(rng, *shapes, dtype=np.float32):
@@ -127,6 +127,34 @@ def test_neighbours_are_joined_and_others_are_not(rng):
     np.testing.assert_array_equal(last, arrays[3].ravel())
     last[:] = -1
     assert (arrays[3] == -1).all()
+    backwards = joined(arrays[1::-1])  # neighbours, but in another order
+    assert [x.size for x in backwards] == [20, 3]
+    np.testing.assert_array_equal(backwards[1], arrays[0])
+
+
+def test_what_is_known_of_a_view_goes_with_it(rng):
+    gc.collect()
+    before = len(_views)
+    p = tensors(rng, (3,), (4,))
+    optimizer = optim.Adam(p)
+    for x in p:
+        (x * 2).backward(mg.ones_like(x))
+    optimizer.step()
+    assert len(_views) == before + 2 * 4  # data, gradient and two averages of each
+    del p, x, optimizer
+    gc.collect()
+    assert len(_views) == before
+
+
+def test_a_part_or_a_copy_of_a_gradient_is_not_taken_for_all_of_it(rng):
+    xs = tensors(rng, (3, 4), (5,))
+    Flat(xs)
+    for x in xs:
+        (x * 2).backward(mg.ones_like(x))
+    arrays = [xs[0].grad.data[1:], xs[1].grad.data.copy(), xs[1].grad.data]
+    for array, piece in zip(arrays, joined(arrays), strict=True):
+        assert np.shares_memory(array, piece)
+        np.testing.assert_array_equal(array.ravel(), piece.ravel())
 
 
 # ------------------------------------------------------------------------------------------------------- the optimiser

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import nn, optim
+from minigrad import kernels, nn, optim
 from minigrad.nn import Parameter
 from minigrad.nn.utils import clip_grad_norm_
 from tests import oracle
@@ -56,6 +56,22 @@ def test_short_gradients_are_left_to_the_bit(rng):
     p = with_gradients([a])[0]
     clip_grad_norm_(p, 100.0)
     np.testing.assert_array_equal(p.grad.numpy(), a)
+
+
+def test_the_gradients_of_an_optimiser_are_clipped_by_one_call_of_each_kernel(rng, monkeypatch):
+    parameters, calls = [Parameter(mg.zeros(*shape)) for shape in [(3, 4), (5,), (17,)]], []
+    optim.Adam(parameters)
+    gs = [rng.standard_normal(p.shape).astype(np.float32) for p in parameters]
+    for p, g in zip(parameters, gs, strict=True):
+        (p * 1).backward(g)
+    for name in ("sum_of_squares", "rescale"):
+        kernel = getattr(kernels, name)
+        monkeypatch.setattr(kernels, name, lambda *a, name=name, kernel=kernel: calls.append(name) or kernel(*a))
+    norm = clip_grad_norm_(parameters, 0.5).item()
+    assert calls == ["sum_of_squares", "rescale"]
+    assert norm == pytest.approx(math.sqrt(sum((g.astype(float) ** 2).sum() for g in gs)), rel=1e-6)
+    for p, g in zip(parameters, gs, strict=True):
+        np.testing.assert_allclose(p.grad.data, g * (0.5 / norm), rtol=1e-5)
 
 
 def test_no_gradients_have_the_norm_0():

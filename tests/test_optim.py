@@ -348,6 +348,39 @@ def test_loaded_state_is_a_copy_in_the_dtype_of_the_parameter(rng):
     np.testing.assert_array_equal(theirs["exp_avg"], before)
 
 
+def test_a_state_may_be_set_by_hand(rng):
+    p, q = Parameter(mg.zeros(3)), Parameter(mg.zeros(3))
+    first, second = Adam([p, Parameter(mg.zeros(2))], lr=0.1), Adam([q], lr=0.1)
+    steps = [rng.standard_normal(3).astype(np.float32) for _ in range(2)]
+    p.grad = mg.tensor(steps[0])
+    first.step()
+    q.data = p.data.copy()
+    second.state[q] = {"exp_avg": first.state[p]["exp_avg"].copy(), "step": 1}
+    second.state[q]["exp_avg_sq"] = first.state[p]["exp_avg_sq"].copy()
+    for _ in range(2):
+        for x, optimizer in ((p, first), (q, second)):
+            x.grad = mg.tensor(steps[1])
+            optimizer.step()
+        np.testing.assert_array_equal(p.data, q.data)
+        first.state[p]["exp_avg"] = second.state[q]["exp_avg"] = np.full(3, 7, np.float32)
+        first.state[p]["step"] = second.state[q]["step"] = 3
+    first.state.clear()
+    p.grad = mg.tensor(steps[0])
+    first.step()
+    assert first.state[p]["step"] == 1
+    np.testing.assert_allclose(first.state[p]["exp_avg"], 0.1 * steps[0], rtol=1e-5)
+
+
+def test_parameters_of_a_group_may_be_exchanged_in_place(rng):
+    p, q, r = (Parameter(mg.zeros(3)) for _ in range(3))
+    optimizer = SGD([p, q], lr=1.0)
+    optimizer.param_groups[0]["params"][1] = r
+    for x in (p, q, r):
+        x.grad = mg.ones(3)
+    optimizer.step()
+    assert [x.data[0] for x in (p, q, r)] == [-1, 0, -1]
+
+
 def test_state_of_other_groups_is_an_error_and_changes_nothing(rng):
     first = Adam([Parameter(mg.zeros(3)), Parameter(mg.zeros(3))])
     second = Adam([Parameter(mg.zeros(3))])

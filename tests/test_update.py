@@ -126,22 +126,19 @@ def test_rescaling_is_in_place(shape, dtype, factor, data):
         np.testing.assert_array_equal(x, values * dtype(factor))
 
 
+@pytest.mark.parametrize("size", [1, 33, 200_003])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_threads_change_no_bit(dtype, rng):
-    values = abs(rng.standard_normal((4, 200_003))).astype(dtype)
-    results, threads = [], kernels.get_num_threads()
-    try:
-        for n in (1, 2, 3):
-            kernels.set_num_threads(n)
-            x = values.copy()
-            with kernels.use("numba"):
-                squares = kernels.sum_of_squares(x[0])
-                kernels.adam(*x, 0.1, 0.9, 0.99, 1e-8, 0.1, False, 3)
-                kernels.rescale(x[1], 0.7)
-            results.append((squares, x.tobytes()))
-    finally:
-        kernels.set_num_threads(threads)
-    assert results[0] == results[1] == results[2]
+def test_threads_change_no_bit(dtype, size, several_threads, rng):
+    values, results = abs(rng.standard_normal((4, size))).astype(dtype), []
+    for n in (1, 2, 3, 7):
+        kernels.set_num_threads(n)
+        x = values.copy()
+        with kernels.use("numba"):
+            squares = kernels.sum_of_squares(x[0])
+            kernels.adam(*x, 0.1, 0.9, 0.99, 1e-8, 0.1, False, 3)
+            kernels.rescale(x[1], 0.7)
+        results.append((squares, x.tobytes()))
+    assert results == results[:1] * 4
 
 
 def test_half_precision_goes_to_the_twin(rng):

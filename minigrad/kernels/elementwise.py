@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import from_dtype, njit, types
+from numba import njit
 
-from . import bits, reference, threads
-from .pieces import empty
-from .simd import kept, lanes, load_some, spread, store_some, where
+from . import reference
+from .pieces import dropped, dropping, empty, get, kernels, put, rule_of
+from .simd import lanes
 
 Array = np.ndarray
 
@@ -21,15 +21,15 @@ _OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
 def _add(x, y, out, first, last):
     for i in range(first, last, lanes(x)):
         n = last - i
-        store_some(out, i, n, load_some(x, i, n) + load_some(y, i, n))
+        put(out, i, n, get(x, i, n) + get(y, i, n))
 
 
 @njit(**_OPTIONS)
-def _dropout(x, first_key, second_key, threshold, scale, out, first, last):
+def _dropout(x, dropout, out, first, last):
+    rule = rule_of(dropout)
     for i in range(first, last, lanes(x)):
         n = last - i
-        factor = where(kept(spread(x, 0), i, first_key, second_key, threshold), spread(x, scale), 0)
-        store_some(out, i, n, load_some(x, i, n) * factor)
+        put(out, i, n, dropped(get(x, i, n), i, rule))
 
 
 @njit(**_OPTIONS)
@@ -38,20 +38,9 @@ def _erf(x, out, first, last):
         out[i] = math.erf(x[i])
 
 
-def _kernels(serial: Any, *more: Any, inputs: int = 1) -> dict[Any, threads.Kernel]:
-    """A kernel for each dtype."""
-    kernels = {}
-    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
-        number = from_dtype(dtype)
-        read, write = types.Array(number, 1, "C", readonly=True), types.Array(number, 1, "C")
-        settings = [number if x is None else x for x in more]
-        kernels[dtype] = threads.Kernel(serial, (*[read] * inputs, *settings, write, types.intp, types.intp))
-    return kernels
-
-
-_adds = _kernels(_add, inputs=2)
-_dropouts = _kernels(_dropout, *[types.uint32] * 3, None)
-_erfs = _kernels(_erf)
+_adds = kernels(_add, "RRWSS")
+_dropouts = kernels(_dropout, "RDWSS")
+_erfs = kernels(_erf, "RWSS")
 FEW = 8192  # elements, for which NumPy is called faster
 
 
@@ -72,10 +61,8 @@ def dropout(x: Array, p: float, seed: int) -> Array:
     kernel = _dropouts.get(x.dtype)
     if kernel is None:
         return reference.dropout(x, p, seed)
-    out = np.empty(x.shape, x.dtype)
-    first, second = bits.keys(seed)
-    settings = first, second, bits.threshold(p), bits.scale(p)
-    kernel(0.6 * x.size, x.size, np.ravel(x), *settings, np.ravel(out))
+    out = empty(x.shape, x.dtype)
+    kernel(0.25 * x.size, x.size, np.ravel(x), dropping(p, seed), np.ravel(out))
     return out
 
 
@@ -84,6 +71,6 @@ def erf(x: Array) -> Array:
     kernel = _erfs.get(x.dtype)
     if kernel is None:
         return reference.erf(x)
-    out = np.empty(x.shape, x.dtype)
+    out = empty(x.shape, x.dtype)
     kernel(6 * x.size, x.size, np.ravel(x), np.ravel(out))
     return out

@@ -1,8 +1,10 @@
 """Rows of a table: chosen by index on the way forward, added up by index on the way back.
 
-On the way back two places of a sentence may add to one row, so threads must not share the places. They share the
-columns: each walks over all places and adds its own columns, in the order of the places. A sum is the same, bit for
-bit, however many threads there are, nothing has to be sorted, and no two of them write to one place.
+On the way back several places of a sentence may add to one row, so threads cannot share the places. They share the rows
+of the table. First the places are sorted by row (a counting sort, which keeps their order); then each row is set to
+zero and, while it is in the cache, the gradients of its places are added. A sum is the same, bit for bit, however many
+threads there are; no two of them write to one row; and the result, often far larger than all gradients, is written from
+its beginning to its end.
 """
 
 from __future__ import annotations
@@ -12,50 +14,64 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, njit, types
 
-from . import bits, reference, threads
-from .pieces import empty
-from .simd import VECTOR, fma, kept, lanes, load_some, spread, store_some, where
+from . import reference, threads
+from .pieces import DTYPES, dropped, dropping, empty, get, line, put, rule_of
+from .simd import fma, lanes, spread
 
 Array = np.ndarray
 
 _OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
-EVERYTHING = 0, 0, 0, 1.0  # keys, threshold and scale with which dropout keeps all
 
 
 @njit(**_OPTIONS)
-def _embed(ids, weight, positions, d, scale, key, second_key, threshold, factor, out, first, last):
-    width, zero = lanes(out), spread(out, 0)
+def _embed(ids, weight, positions, d, scale, dropout, out, first, last):
+    scales, rule = spread(out, scale), rule_of(dropout)
     shift = spread(out, -0.0)  # x + -0.0 is x, and if x is -0.0
     for r in range(first, last):
         row, source = r * d, ids[r] * d
         position = row % max(1, positions.size)  # after the last position, the next sentence begins
-        for j in range(0, d, width):
+        for j in range(0, d, lanes(out)):
             n = d - j
             if positions.size:
-                shift = load_some(positions, position + j, n)
-            y = fma(load_some(weight, source + j, n), spread(out, scale), shift)
-            if threshold:
-                y = y * where(kept(y, row + j, key, second_key, threshold), spread(out, factor), zero)
-            store_some(out, row + j, n, y)
+                shift = get(positions, position + j, n)
+            y = fma(get(weight, source + j, n), scales, shift)
+            if rule[0]:
+                y = dropped(y, row + j, rule)
+            put(out, row + j, n, y)
 
 
 @njit(**_OPTIONS)
-def _add_up(ids, g, d, padding, scale, key, second_key, threshold, factor, out, first, last):
-    width = lanes(out)
-    first, last = first * width, min(last * width, d)  # items are vectors of columns
-    zero, factors = spread(out, 0), spread(out, scale)
-    for row in range(0, out.size, d):
-        for j in range(row + first, row + last, width):
-            store_some(out, j, row + last - j, zero)
-    for r in range(g.size // d):
-        v = ids[r % ids.size]
-        if v == padding:
+def _sort(ids, padding, starts, order, first, last):
+    """Counting sort: in the end order[starts[v]], ... order[starts[v + 1] - 1] are the places of row v, in order."""
+    rows, times = starts.size - 2, order.size // ids.size
+    for i in range(ids.size):  # starts, zero until now, has at v + 2 how many places row v has; padding has none,
+        starts[ids[i] + 2] += times * (ids[i] != padding)
+    for v in range(rows):  # now at v + 1 where its places begin,
+        starts[v + 2] += starts[v + 1]
+    for place in range(0, order.size, ids.size):
+        for i in range(ids.size):
+            if ids[i] != padding:
+                order[starts[ids[i] + 1]] = place + i
+                starts[ids[i] + 1] += 1  # and in the end, there, where they end: where those of v + 1 begin
+
+
+@njit(**_OPTIONS)
+def _add_up(starts, order, g, d, scale, dropout, out, first, last):
+    scales, zero, rule = spread(out, scale), spread(out, 0), rule_of(dropout)
+    for v in range(out.size // d):
+        if not first <= v + starts[v] < last:  # items are rows and places; another thread has those of this row
             continue
-        for j in range(first, last, width):
-            n, source, place = last - j, r * d + j, v * d + j
-            if threshold:
-                factors = where(kept(zero, source, key, second_key, threshold), spread(out, scale * factor), zero)
-            store_some(out, place, n, fma(load_some(g, source, n), factors, load_some(out, place, n)))
+        row = v * d
+        for j in range(0, d, lanes(out)):
+            put(out, row + j, d - j, zero)
+        for k in range(starts[v], starts[v + 1]):
+            place = order[k] * d
+            for j in range(0, d, lanes(out)):
+                n = d - j
+                x = get(g, place + j, n)
+                if rule[0]:
+                    x = dropped(x, place + j, rule)
+                put(out, row + j, n, fma(x, scales, get(out, row + j, n)))
 
 
 @njit(**_OPTIONS)
@@ -72,38 +88,27 @@ def _count(ids, n, ignoring, ignored, report, first, last):
 
 # -------------------------------------------------------------------------------------------------------- from Python
 _whole = types.intp
-_ids = types.Array(types.int64, 1, "C", readonly=True)
-_counting = threads.Kernel(
-    _count, (_ids, types.int64, types.boolean, types.int64, types.Array(types.int64, 1, "C"), _whole, _whole)
-)
+_ids, _counts = types.Array(types.int64, 1, "C", readonly=True), types.Array(types.int64, 1, "C")
+_counting = threads.Kernel(_count, (_ids, types.int64, types.boolean, types.int64, _counts, _whole, _whole))
+_sorting = threads.Kernel(_sort, (_ids, _whole, _counts, _counts, _whole, _whole))
 
 
 def _kernels(dtype: Any) -> tuple[threads.Kernel, threads.Kernel]:
-    number = from_dtype(np.dtype(dtype))
+    number = from_dtype(dtype)
     read, write = types.Array(number, 1, "C", readonly=True), types.Array(number, 1, "C")
-    rest = (number, types.uint32, types.uint32, types.uint32, number, write, _whole, _whole)
-    return (
-        threads.Kernel(_embed, (_ids, read, read, _whole, *rest)),
-        threads.Kernel(_add_up, (_ids, read, _whole, _whole, *rest)),
-    )
+    dropout = types.Tuple((types.float64, types.uint64))
+    rest = read, _whole, number, dropout, write, _whole, _whole
+    return threads.Kernel(_embed, (_ids, read, *rest)), threads.Kernel(_add_up, (_counts, _counts, *rest))
 
 
-_of = {np.dtype(dtype): _kernels(dtype) for dtype in (np.float32, np.float64)}
+_of = {dtype: _kernels(dtype) for dtype in DTYPES}
 
 
 def count_indices(ids: Array, n: int, ignored: int | None = None) -> tuple[int, int]:
     """See `reference.count_indices`."""
     report = np.zeros(2, np.int64)
-    if ids.size:
-        _counting(
-            -1,  # never shared: there is one pair of numbers to report
-            ids.size,
-            _flat(ids, np.int64),
-            n,
-            ignored is not None,
-            ignored or 0,
-            report,
-        )
+    if ids.size:  # never shared: there is one pair of numbers to report
+        _counting(-1, ids.size, _whole_numbers(ids), n, ignored is not None, ignored or 0, report)
     return report.item(0), report.item(1)
 
 
@@ -117,9 +122,9 @@ def embed_tokens(
     out = empty((*ids.shape, d), weight.dtype)
     if out.size:
         added = out[:0] if positions is None else positions
-        kernel = _of[weight.dtype][0]
-        arrays = _flat(ids, np.int64), _flat(weight), _flat(added)
-        kernel((0.4 if p else 0.15) * out.size, ids.size, *arrays, d, scale, *_dropout(p, seed), out.reshape(-1))
+        arrays = _whole_numbers(ids), line(weight), line(added)
+        time = (0.3 if p else 0.1) * out.size
+        _of[weight.dtype][0](time, ids.size, *arrays, d, scale, dropping(p, seed), line(out))
     return out
 
 
@@ -132,18 +137,14 @@ def embed_tokens_vjp(
     d = g.shape[-1]
     if g.size == 0 or rows == 0:
         return np.zeros((rows, d), g.dtype)
-    out = np.empty((rows, d), g.dtype)
-    kernel = _of[g.dtype][1]
-    columns = -(-d * g.itemsize // VECTOR)  # in vectors
-    padding = -1 if padding_idx is None else padding_idx
-    arguments = _flat(ids, np.int64), _flat(g), d, padding, scale, *_dropout(p, seed), out.reshape(-1)
-    kernel((0.4 if p else 0.15) * g.size + 0.05 * out.size, columns, *arguments)
+    out = empty((rows, d), g.dtype)
+    places = g.size // d
+    starts, order = np.zeros(rows + 2, np.int64), np.empty(places, np.int64)
+    _sorting(-1, places, _whole_numbers(ids), -1 if padding_idx is None else padding_idx, starts, order)
+    time = (0.3 if p else 0.1) * g.size + 0.06 * out.size
+    _of[g.dtype][1](time, rows + starts.item(rows), starts, order, line(g), d, scale, dropping(p, seed), line(out))
     return out
 
 
-def _flat(x: Array, dtype: Any = None) -> Array:
-    return np.ascontiguousarray(x, dtype).reshape(-1)
-
-
-def _dropout(p: float, seed: int) -> tuple[int, int, int, float]:
-    return (*bits.keys(seed), bits.threshold(p), bits.scale(p)) if p else EVERYTHING
+def _whole_numbers(ids: Array) -> Array:
+    return np.ascontiguousarray(ids, np.int64).reshape(-1)

@@ -13,7 +13,8 @@ import numpy as np
 from numba import from_dtype, njit, types
 
 from . import reference, threads
-from .simd import fma, lanes, load_some, spread, sqrt, store_some
+from .pieces import DTYPES, get, kernels, put
+from .simd import VECTOR, fma, lanes, spread, sqrt
 
 Array = np.ndarray
 
@@ -24,19 +25,18 @@ BLOCK = 4096  # elements that one thread squares and adds up, however many threa
 
 @njit(**_OPTIONS)
 def _adam(p, g, m, v, rate, keep1, new1, keep2, new2, unbias, eps, shrink, decay, first, last):
-    width = lanes(p)
-    old1, old2, scale, least = spread(p, keep1), spread(p, keep2), spread(p, unbias), spread(p, eps)
-    for i in range(first, last, width):
-        n = last - i
-        theta, gradient = load_some(p, i, n), load_some(g, i, n)
+    width, scale, least = lanes(p), spread(p, unbias), spread(p, eps)
+    for i in range(first * width, last * width, width):  # items are vectors, so that all but the last are whole
+        n = p.size - i
+        theta, gradient = get(p, i, n), get(g, i, n)
         if decay != 0:
             gradient = fma(theta, spread(p, decay), gradient)
-        mean = fma(load_some(m, i, n), old1, gradient * new1)
-        square = fma(load_some(v, i, n), old2, gradient * gradient * new2)
-        store_some(m, i, n, mean)
-        store_some(v, i, n, square)
+        mean = fma(get(m, i, n), spread(p, keep1), gradient * new1)
+        square = fma(get(v, i, n), spread(p, keep2), gradient * gradient * new2)
+        put(m, i, n, mean)
+        put(v, i, n, square)
         step = mean / fma(sqrt(square), scale, least)
-        store_some(p, i, n, theta * shrink - step * rate)
+        put(p, i, n, theta * shrink - step * rate)
 
 
 @njit(**_SUMMING)
@@ -51,23 +51,21 @@ def _squares(x, sums, first, last):
 
 @njit(**_OPTIONS)
 def _rescale(x, factor, first, last):
-    for i in range(first, last, lanes(x)):
-        store_some(x, i, last - i, load_some(x, i, last - i) * factor)
+    width = lanes(x)
+    for i in range(first * width, last * width, width):
+        n = x.size - i
+        put(x, i, n, get(x, i, n) * factor)
 
 
 # -------------------------------------------------------------------------------------------------------- from Python
-def _kernels(dtype: Any) -> tuple[threads.Kernel, threads.Kernel, threads.Kernel]:
-    number, bounds = from_dtype(np.dtype(dtype)), (types.intp, types.intp)
-    read, write = types.Array(number, 1, "C", readonly=True), types.Array(number, 1, "C")
-    sums = types.Array(types.float64, 1, "C")
-    return (
-        threads.Kernel(_adam, (write, read, write, write, *[number] * 9, *bounds)),
-        threads.Kernel(_squares, (read, sums, *bounds)),
-        threads.Kernel(_rescale, (write, number, *bounds)),
-    )
+def _squaring(dtype: Any) -> threads.Kernel:
+    read, sums = types.Array(from_dtype(dtype), 1, "C", readonly=True), types.Array(types.float64, 1, "C")
+    return threads.Kernel(_squares, (read, sums, types.intp, types.intp))
 
 
-_of = {np.dtype(dtype): _kernels(dtype) for dtype in (np.float32, np.float64)}
+_adams = kernels(_adam, "WRWW" + 9 * "N" + "SS")
+_squarings = {dtype: _squaring(dtype) for dtype in DTYPES}
+_rescales = kernels(_rescale, "WNSS")
 
 
 def adam(
@@ -85,28 +83,33 @@ def adam(
 ) -> None:
     """See `reference.adam`."""
     arrays = p, g, m, v
-    if p.dtype not in _of or any(x.dtype != p.dtype or not x.flags.c_contiguous for x in arrays):
+    if p.dtype not in DTYPES or any(x.dtype != p.dtype or not x.flags.c_contiguous for x in arrays):
         reference.adam(p, g, m, v, lr, beta1, beta2, eps, weight_decay, decoupled, step)
         return
     shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
     rate, unbias = lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)
     settings = rate, beta1, 1 - beta1, beta2, 1 - beta2, unbias, eps, shrink, decay
-    _of[p.dtype][0](0.3 * p.size, p.size, *[x.reshape(-1) for x in arrays], *settings)
+    _adams[p.dtype](0.3 * p.size, _vectors(p), *[x.reshape(-1) for x in arrays], *settings)
 
 
 def sum_of_squares(x: Array) -> float:
     """See `reference.sum_of_squares`."""
-    if x.dtype not in _of:
+    if x.dtype not in DTYPES:
         return reference.sum_of_squares(x)
     sums = np.zeros(-(-x.size // BLOCK))
     if x.size:
-        _of[x.dtype][1](0.1 * x.size, len(sums), np.ascontiguousarray(x).reshape(-1), sums)
+        _squarings[x.dtype](0.1 * x.size, len(sums), np.ascontiguousarray(x).reshape(-1), sums)
     return float(sums.sum())
 
 
 def rescale(x: Array, factor: float) -> None:
     """See `reference.rescale`."""
-    if x.dtype in _of and x.flags.c_contiguous:
-        _of[x.dtype][2](0.1 * x.size, x.size, x.reshape(-1), factor)
+    if x.dtype in DTYPES and x.flags.c_contiguous:
+        _rescales[x.dtype](0.06 * x.size, _vectors(x), x.reshape(-1), factor)
     else:
         reference.rescale(x, factor)
+
+
+def _vectors(x: Array) -> int:
+    """How many vectors it takes to read `x`."""
+    return -(-x.nbytes // VECTOR)

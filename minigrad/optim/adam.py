@@ -7,7 +7,6 @@ from typing import Any
 
 from .. import kernels
 from ..flat import Flat
-from ..tensor import Tensor
 from .optimizer import Group, Optimizer, check_range
 
 
@@ -46,31 +45,25 @@ class Adam(Optimizer):
 
     def update_flat(self, flat: Flat, group: Group) -> None:
         """One step for all parameters that have a gradient; those in a row that have taken as many steps, in one go."""
-        averages = flat.extras
-        if not averages:
-            averages |= {"exp_avg": Average(flat), "exp_avg_sq": Average(flat)}
-        steps = [self._next_step(p, i, averages) if p.grad is not None else None for i, p in enumerate(flat.tensors)]
+        if not flat.extras:
+            flat.extras |= {name: Average(flat) for name in ("exp_avg", "exp_avg_sq")}
+        means, squares = flat.extras["exp_avg"], flat.extras["exp_avg_sq"]
+        steps: list[int | None] = []
+        for p, mean, square in zip(flat.tensors, means.places, squares.places, strict=True):
+            if p.grad is None:
+                steps.append(None)
+                continue
+            state = self.state[p]
+            if state.get("exp_avg") is not mean or state.get("exp_avg_sq") is not square:
+                mean[...], square[...] = state.get("exp_avg", 0), state.get("exp_avg_sq", 0)  # new, or just loaded:
+                state |= {"exp_avg": mean, "exp_avg_sq": square}  # to where the kernel looks for it
+            state["step"] = state.get("step", 0) + 1
+            steps.append(state["step"])
         (b1, b2), decay = group["betas"], group["weight_decay"]
         for tensors, part in flat.stretches(steps):
-            p, g, m, v = (
-                flat.data[part],
-                flat.grad[part],
-                averages["exp_avg"].flat[part],
-                averages["exp_avg_sq"].flat[part],
-            )
+            p, g, m, v = flat.data[part], flat.grad[part], means.flat[part], squares.flat[part]
             step = steps[tensors.start]
             kernels.adam(p, g, m, v, group["lr"], b1, b2, group["eps"], decay, self.decoupled, step)
-
-    def _next_step(self, p: Tensor, i: int, averages: dict[str, Average]) -> int:
-        """Count a step of parameter i, and see to it that its state lies where the kernel looks for it."""
-        state = self.state[p]
-        for name, average in averages.items():
-            place = average.places[i]
-            if state.get(name) is not place:  # a new state, or one that was loaded
-                place[...] = state.get(name, 0)
-                state[name] = place
-        state["step"] = state.get("step", 0) + 1
-        return state["step"]
 
 
 class Average:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ class Optimizer:
         self.state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
         self.flats: list[list[Flat]] = []  # of each group, see _flats_of
+        self.moved: list[list[Tensor]] = []  # the parameters of each group for which they were made
         groups = list(params)
         if not groups:
             raise ValueError(f"{self._name}(): the list of parameters is empty. Was model.parameters() used up before?")
@@ -96,7 +98,8 @@ class Optimizer:
                     raise ShapeError(message) from None
                 with np.errstate(all="ignore"):  # what has become inf or NaN stays so, without a warning
                     self.update_flat(flat, group)
-                writes.stamp(*[p.data for p in flat.tensors if p.grad is not None])
+                changed = zip(flat.tensors, flat.stamps, strict=True)
+                writes.renew([stamp for p, stamp in changed if p.grad is not None])
         return loss
 
     def _flats_of(self, number: int) -> list[Flat]:
@@ -104,18 +107,20 @@ class Optimizer:
 
         It is made anew when the group has other parameters than before, or they have other shapes or dtypes.
         """
-        params, flats = self.param_groups[number]["params"], self.flats[number : number + 1]
-        known = [id(p) for flat in flats for part in flat for p in part.tensors]
-        if not flats or sorted(known) != sorted(map(id, params)) or not all(flat.fits() for flat in flats[0]):
-            self.flats[number : number + 1] = flats = [[]]  # let go of the old memory
-            together: dict[Any, list[Tensor]] = {}
-            for p in params:
-                together.setdefault(id(p) if writes.shared(p) else p.dtype, []).append(p)
-            flats[0] += [Flat(tensors) for tensors in together.values()]
-        return flats[0]
+        params, here = self.param_groups[number]["params"], slice(number, number + 1)
+        for moved, flats in zip(self.moved[here], self.flats[here], strict=True):
+            if len(moved) == len(params) and all(map(is_, moved, params)) and all(flat.fits() for flat in flats):
+                return flats
+        self.flats[here] = [[]]  # let go of the old memory
+        together: dict[Any, list[Tensor]] = {}
+        for p in params:
+            together.setdefault(id(p) if writes.shared(p) else p.dtype, []).append(p)
+        self.flats[here] = [[Flat(tensors) for tensors in together.values()]]
+        self.moved[here] = [list(params)]
+        return self.flats[number]
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"flats": []}  # a copy has parameters of its own
+        return vars(self) | {"flats": [], "moved": []}  # a copy has parameters of its own
 
     def update_flat(self, flat: Flat, group: Group) -> None:
         """Change all parameters of `flat` that have a gradient: one after the other, if not said otherwise."""
