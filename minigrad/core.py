@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ContextDecorator, contextmanager
 from contextvars import copy_context
 from heapq import heappop, heappush
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .op import Op
 
 Array = np.ndarray
-Product = Callable[[Array], Any]
 
 
 class ShapeError(ValueError):
@@ -161,10 +160,11 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
                 ours.add(parent)
         if not retain_graph:
             node.products, node.parents = None, ()
-    for node, g in sorted(gradients.items(), key=lambda item: -item[0].serial):  # what is left belongs to leaves
+    g = d = results = products = None  # let go of the last ones: a leaf may keep what nobody else holds
+    for node in sorted(gradients, key=lambda node: -node.serial):  # what is left belongs to leaves
         for observer in observers:
-            observer.gradient(node, g)
-        accumulate(node.holder(), g)
+            observer.gradient(node, gradients[node])
+        accumulate(node.holder(), gradients.pop(node))
 
 
 def _fit(d: Any, parent: Node, node: Node) -> Array:

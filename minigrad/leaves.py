@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
+from sys import getrefcount
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .writes import writes
+from .writes import owner, writes
 
 if TYPE_CHECKING:
     from .core import Array, Value
 
+SPARE = 4096  # bytes more than a gradient needs, which may stay with it
 _lock = threading.Lock()
 
 
@@ -41,12 +43,20 @@ def settle(value: Value | None, g: Array) -> Array | None:
 
 
 def accumulate(value: Value | None, g: Array) -> None:
-    """`value.grad += g`; what has not been settled is copied, so that no two `.grad`s share memory."""
+    """`value.grad += g`; an array that somebody else may hold is copied, so that no two `.grad`s share memory."""
     if value is None:
         return
     with _lock:
         if value.grad is None:
-            settled = g is getattr(value, "home", None)
-            value.grad = value._result(g if settled else np.array(g, order="C"), None)
+            ours = g is getattr(value, "home", None) or _is_nobodys(g)
+            value.grad = value._result(g if ours else np.array(g, order="C"), None)
         else:
             value.grad.data = np.asarray(value.grad.data + g)  # not in place: a graph may have saved the old one
+
+
+def _is_nobodys(g: Array) -> bool:
+    """Whether `g`, an argument of the caller, is the last that looks into its memory, and that is no larger than it."""
+    memory = owner(g)
+    known = 4 if memory is g else 3  # references: of the caller, of this function, of getrefcount
+    alone = getrefcount(g) <= known and getrefcount(memory) <= known
+    return alone and memory.flags.owndata and memory.nbytes - g.nbytes <= SPARE and g.flags.carray

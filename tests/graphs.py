@@ -6,11 +6,19 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import core
+from minigrad.op import Op, registry
 
 
 def leaf(data: Any, dtype: Any = np.float64) -> mg.Tensor:
     """A tensor that wants a gradient, with memory of its own."""
     return mg.tensor(np.asarray(data, dtype), requires_grad=True)
+
+
+def forward_only(name: str, products: Any) -> Op:
+    """An op that adds two arrays, with any products; it does not stay in the registry."""
+    op = Op(type(name, (), {"__name__": name, "__doc__": "", "__call__": lambda self, a, b: (a + b, products)})())
+    del registry[name]
+    return op
 
 
 class Recorder(core.Observer):

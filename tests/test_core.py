@@ -15,7 +15,7 @@ from minigrad import core
 from minigrad.core import GradError, ShapeError, unbroadcast
 from minigrad.op import Op, registry
 from minigrad.testing import gradcheck
-from tests.graphs import Recorder, leaf
+from tests.graphs import Recorder, forward_only, leaf
 
 
 # ---------------------------------------------------------------------------------------------------------- the graph
@@ -318,12 +318,6 @@ def test_backward_from_a_leaf():
 
 
 # ------------------------------------------------------------------------------------------------- products, strictly
-def forward_only(name, products):
-    op = Op(type(name, (), {"__name__": name, "__doc__": "", "__call__": lambda self, a, b: (a + b, products)})())
-    del registry[name]
-    return op
-
-
 def test_a_missing_product_is_an_error_not_a_truncation():
     a, b = leaf(1.0), leaf(2.0)
     with pytest.raises(GradError, match=r"one_short\(\): 2 inputs, but 1 vector-Jacobian products"):
