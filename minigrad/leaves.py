@@ -57,6 +57,23 @@ def accumulate(value: Value | None, g: Array) -> None:
 def _is_nobodys(g: Array) -> bool:
     """Whether `g`, an argument of the caller, is the last that looks into its memory, and that is no larger than it."""
     memory = owner(g)
-    known = 4 if memory is g else 3  # references: of the caller, of this function, of getrefcount
-    alone = getrefcount(g) <= known and getrefcount(memory) <= known
+    alone = _references(g) == (_ALONE if memory is g else _ALONE_AS_A_VIEW)
     return alone and memory.flags.owndata and memory.nbytes - g.nbytes <= SPARE and g.flags.carray
+
+
+def _references(g: Array) -> tuple[int, int]:
+    """How many references there are to `g`, and to the owner of its memory; those of the calls count, too."""
+    return getrefcount(g), getrefcount(owner(g))
+
+
+def _of_nobodys(g: Array) -> tuple[int, int]:
+    """What `_references` says in `_is_nobodys` if nobody else holds `g`."""
+
+    def inside(g: Array) -> tuple[int, int]:
+        memory = owner(g)
+        return _references(g) if memory is not None else (0, 0)
+
+    return inside(g)
+
+
+_ALONE, _ALONE_AS_A_VIEW = _of_nobodys(np.empty(1)), _of_nobodys(np.empty(2)[:1])
