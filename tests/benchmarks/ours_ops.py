@@ -106,26 +106,21 @@ def embedding(batch: int, length: int, vocabulary: int, width: int, p: float) ->
     return both_ways(run, leaf(normal(vocabulary, width)), gradient=mg.from_numpy(normal(batch, length, width)))
 
 
-def parameters(numbers: int, tensors: int = 64) -> list[mg.nn.Parameter]:
-    """So many numbers in so many parameters, with a gradient each."""
+def parameters(numbers: int, tensors: int = 64) -> tuple[list[mg.nn.Parameter], mg.optim.Adam]:
+    """So many numbers in so many parameters of an optimiser, with a gradient each, at its place as in training."""
     made = [mg.nn.Parameter(normal(numbers // tensors)) for _ in range(tensors)]
+    optimizer = mg.optim.Adam(made, **ADAM)
     for p in made:
         (p * 1).backward(normal(numbers // tensors))
-    return made
+    return made, optimizer
 
 
 def adam(numbers: int) -> Thunk:
-    made = parameters(numbers)
-    gradients = [p.grad for p in made]
-    optimizer = mg.optim.Adam(made, **ADAM)  # before the gradients arrive, as in training: they have a place then
-    for p, g in zip(made, gradients, strict=True):
-        p.grad = None
-        (p * 1).backward(g)
-    return optimizer.step
+    return parameters(numbers)[1].step
 
 
 def gradient_norm(numbers: int) -> Thunk:
-    made = parameters(numbers)
+    made, _ = parameters(numbers)
     return lambda: mg.nn.utils.clip_grad_norm_(made, max_norm=1e9)
 
 
