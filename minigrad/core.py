@@ -161,7 +161,7 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
         if not retain_graph:
             node.products, node.parents = None, ()
     g = d = results = products = None  # let go of the last ones: a leaf may keep what nobody else holds
-    for node in sorted(gradients, key=lambda node: -node.serial):  # what is left belongs to leaves
+    for node in sorted(gradients, key=lambda node: -node.serial) if observers else [*gradients]:  # only leaves are left
         for observer in observers:
             observer.gradient(node, gradients[node])
         accumulate(node.holder(), gradients.pop(node))

@@ -193,7 +193,7 @@ class Transformer(nn.Module):
                 f"Transformer(): tgt has shape {tgt.shape}, the memory of src {memory.shape}; one target per source."
             )
         done = 0 if cache is None else cache.length
-        mask = causal_mask(tgt.shape[1] - done, offset=done) & self.padding_mask(tgt)  # (B, 1, T, done + T)
+        mask = causal_mask(tgt.shape[1] - done, offset=done).data & self.padding_mask(tgt).data  # (B, 1, T, done + T)
         x = self.decoder(self.decoder.embed(self.tgt_embed, tgt[:, done:], done), memory, mask, memory_mask, cache)
         return self.tap("logits", self.generator(x))  # (B, T, V)
 

@@ -106,6 +106,23 @@ def test_results_do_not_depend_on_the_number_of_threads(name, with_bias, dtype, 
         assert [a.tobytes() for a in other] == [a.tobytes() for a in outcomes[0]]
 
 
+@pytest.mark.parametrize("which", ["numpy", "numba"])
+@pytest.mark.parametrize("p", [0.0, 0.3])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_result_may_take_the_place_of_the_input(name, p, which, rng):
+    x, g = rng.standard_normal((2, 9, 19))
+    bias = rng.standard_normal(19)
+    with kernels.use(which):
+        y, saved = kernels.bias_activation(x, bias, name, p, SEED, True)
+        dx, dbias = kernels.bias_activation_vjp(saved, bias, name, p, SEED, g)
+        y2, saved2 = kernels.bias_activation(x, bias, name, p, SEED, True, out=x)
+        dx2, dbias2 = kernels.bias_activation_vjp(saved2, bias, name, p, SEED, g, out=g)
+    assert y2 is x
+    assert dx2 is g
+    for a, b in ((y, y2), (dx, dx2), (dbias, dbias2)):
+        np.testing.assert_array_equal(a, b)
+
+
 def exact_gelu(x):
     """x Phi(x) and its derivative."""
     phi = np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in x])

@@ -4,7 +4,8 @@ Each exists twice, in NumPy (`reference`, the page to read) and in Numba (the ot
 to rounding. Numba's are used unless `use("numpy")` or the environment variable MINIGRAD_KERNELS=numpy says otherwise.
 They are compiled when they are first called, and the compiled code is kept on disk for the next process.
 
-Inputs are never written, but for `adam`, `rescale` and `matmul_add`, which work in place. Results are newly allocated,
+Inputs are never written, but by `adam`, `rescale` and `matmul_add`, which work in place, and where an input is given as
+the place for the result, `out`. Results are newly allocated,
 C-contiguous, in the dtype of the input, and do not depend on the number of threads.
 """
 
@@ -139,17 +140,23 @@ def add_layer_norm_vjp(
 
 
 def bias_activation(
-    x: Array, bias: Array | None, activation: str, p: float, seed: int, with_saved: bool
+    x: Array, bias: Array | None, activation: str, p: float, seed: int, with_saved: bool, out: Array | None = None
 ) -> tuple[Array, Array | None]:
-    """y = dropout(a(x + bias)), a one of "none", "relu", "gelu", "gelu_tanh"; and what the way back wants to have."""
-    return _functions.bias_activation(x, bias, activation, p, seed, with_saved)
+    """y = dropout(a(x + bias)), a one of "none", "relu", "gelu", "gelu_tanh"; and what the way back wants to have.
+
+    y goes into `out`, which may be x, if that is given: C-contiguous, like x.
+    """
+    return _functions.bias_activation(x, bias, activation, p, seed, with_saved, out)
 
 
 def bias_activation_vjp(
-    saved: Array | None, bias: Array | None, activation: str, p: float, seed: int, g: Array
+    saved: Array | None, bias: Array | None, activation: str, p: float, seed: int, g: Array, out: Array | None = None
 ) -> tuple[Array, Array | None]:
-    """dL/dx and dL/dbias, if there is a bias, of `bias_activation`, which gave `saved`."""
-    return _functions.bias_activation_vjp(saved, bias, activation, p, seed, g)
+    """dL/dx and dL/dbias, if there is a bias, of `bias_activation`, which gave `saved`.
+
+    dL/dx goes into `out`, which may be g, if that is given: C-contiguous, like g.
+    """
+    return _functions.bias_activation_vjp(saved, bias, activation, p, seed, g, out)
 
 
 def cross_entropy(

@@ -178,12 +178,12 @@ _nothing = {dtype: np.zeros(LINE, dtype) for dtype in DTYPES}
 
 
 def bias_activation(
-    x: Array, bias: Array | None, activation: str, p: float, seed: int, with_saved: bool
+    x: Array, bias: Array | None, activation: str, p: float, seed: int, with_saved: bool, out: Array | None = None
 ) -> tuple[Array, Array | None]:
     """See `reference.bias_activation`."""
     if not alike(x, bias):
-        return reference.bias_activation(x, bias, activation, p, seed, with_saved)
-    y = empty(x.shape, x.dtype)
+        return reference.bias_activation(x, bias, activation, p, seed, with_saved, out)
+    y = empty(x.shape, x.dtype) if out is None else out
     slopes = empty(x.shape if with_saved and activation.startswith("gelu") else (0,), x.dtype)
     row = _nothing[x.dtype] if bias is None else line(bias)
     rows = -(-x.size // row.size)
@@ -193,12 +193,12 @@ def bias_activation(
 
 
 def bias_activation_vjp(
-    saved: Array | None, bias: Array | None, activation: str, p: float, seed: int, g: Array
+    saved: Array | None, bias: Array | None, activation: str, p: float, seed: int, g: Array, out: Array | None = None
 ) -> tuple[Array, Array | None]:
     """See `reference.bias_activation_vjp`."""
     if not alike(g, bias, saved):
-        return reference.bias_activation_vjp(saved, bias, activation, p, seed, g)
-    dx = empty(g.shape, g.dtype)
+        return reference.bias_activation_vjp(saved, bias, activation, p, seed, g, out)
+    dx = empty(g.shape, g.dtype) if out is None else out
     summing = bias is not None
     width = bias.size if summing else LINE
     rows = -(-g.size // width)

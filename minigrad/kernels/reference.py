@@ -429,7 +429,7 @@ def add_layer_norm_vjp(
 # -------------------------------------------------------------------------------------------- bias, activation, dropout
 @_kernel
 def bias_activation(
-    x: Array, bias: Array | None, activation: str, p: float, seed: int, with_saved: bool
+    x: Array, bias: Array | None, activation: str, p: float, seed: int, with_saved: bool, out: Array | None = None
 ) -> tuple[Array, Array | None]:
     """y = dropout(a(x + bias)), a one of "none", "relu", "gelu" (x Phi(x)) and "gelu_tanh" (its estimate).
 
@@ -439,7 +439,7 @@ def bias_activation(
     (array([[0., 2.]]), None)
     """
     y, slope = _activated(x if bias is None else x + bias, activation)
-    y = dropout(y, p, seed) if p else y
+    y = _put(dropout(y, p, seed) if p else y, out)
     if not with_saved or activation == "none":
         return y, None
     return y, y if activation == "relu" else dropout(slope, p, seed) if p else slope
@@ -447,7 +447,7 @@ def bias_activation(
 
 @_kernel
 def bias_activation_vjp(
-    saved: Array | None, bias: Array | None, activation: str, p: float, seed: int, g: Array
+    saved: Array | None, bias: Array | None, activation: str, p: float, seed: int, g: Array, out: Array | None = None
 ) -> tuple[Array, Array | None]:
     """dL/dx = dropout(g) a'(x + bias), and dL/dbias, its sum over rows, None if there is no bias.
 
@@ -457,7 +457,7 @@ def bias_activation_vjp(
         dx = dropout(g, p, seed) if p else g.copy()
     else:
         dx = g * ((saved > 0) * g.dtype.type(scale(p)) if activation == "relu" else saved)
-    return dx, None if bias is None else dx.sum(tuple(range(dx.ndim - 1)))
+    return _put(dx, out), None if bias is None else dx.sum(tuple(range(dx.ndim - 1)))
 
 
 def _activated(x: Array, activation: str) -> tuple[Array, Array]:

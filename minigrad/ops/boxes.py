@@ -212,13 +212,13 @@ def feed_forward(
     x, w_1, w_2, b_1, b_2 = _alike(x, w_1, w_2, b_1, b_2)
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # (R, D)
     u = kernels.linear(rows, w_1, None)  # (R, F)
-    h, saved = kernels.bias_activation(u, b_1, activation, p, seed, is_grad_enabled())
+    h, saved = kernels.bias_activation(u, b_1, activation, p, seed, is_grad_enabled(), out=u)
     y = kernels.linear(h, w_2, b_2)  # (R, O)
     shape, size = x.shape, y.shape
 
     def products(g: Array) -> tuple[Array | None, ...]:
         dh, dw_2, db_2 = kernels.linear_vjp(g.reshape(size), h, w_2, b_2 is not None)
-        du, db_1 = kernels.bias_activation_vjp(saved, b_1, activation, p, seed, dh)
+        du, db_1 = kernels.bias_activation_vjp(saved, b_1, activation, p, seed, dh, out=dh)
         dx, dw_1, _ = kernels.linear_vjp(du, rows, w_1, False)
         return dx.reshape(shape), dw_1, dw_2, db_1, db_2
 
