@@ -44,6 +44,6 @@ def axes(name: str, a: Array, dim: int | tuple[int, ...] | None) -> tuple[int, .
 
 def axis(name: str, a: Array, dim: int) -> int:
     """One dimension of `a`, non-negative; 0 for a 0-d array."""
-    if dim == -1 and a.ndim:  # nearly always
+    if type(dim) is int and dim == -1 and a.ndim:  # nearly always
         return a.ndim - 1
     return (*axes(name, a, dim), 0)[0]

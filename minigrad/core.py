@@ -235,7 +235,7 @@ def is_grad_enabled() -> bool:
 
 
 class Observer:
-    """Sees every node and every gradient of its thread while it is in `observe(...)`. It must not change them."""
+    """Sees every node and gradient of its thread while it is in `observe(...)`: to be copied if kept, never changed."""
 
     def node(self, node: Node, inputs: tuple[Any, ...], output: Value) -> None:
         """After `node` was made: the arguments of the op as they were given, and its result."""
@@ -244,7 +244,7 @@ class Observer:
         """`node` sends `gradient` to `parent`, which was its argument number `position`."""
 
     def gradient(self, node: Node, gradient: Array) -> None:
-        """`node` has received all of its gradient and is about to pass it on."""
+        """`node` has received all of its gradient and is about to pass it on, or, for a leaf, to keep it."""
 
 
 @contextmanager

@@ -84,6 +84,7 @@ class Flat:
             if x.data is not place:
                 place[...] = x.data
                 x.data = place
+                writes.renew([self.stamps[i]])  # a graph may have saved what was there
             if x.grad is not None and x.grad.data is not home():
                 if x.grad.data.shape != place.shape:
                     raise ShapeError(f"a parameter has shape {place.shape}, its gradient {x.grad.data.shape}.")

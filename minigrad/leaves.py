@@ -14,7 +14,7 @@ from .writes import owner, writes
 if TYPE_CHECKING:
     from .core import Array, Value
 
-SPARE = 4096  # bytes more than a gradient needs, which may stay with it
+SPARE = 4096  # bytes more than a gradient needs, which may stay with it: what `kernels.empty` adds to place an array
 _lock = threading.Lock()
 
 
@@ -48,32 +48,32 @@ def accumulate(value: Value | None, g: Array) -> None:
         return
     with _lock:
         if value.grad is None:
-            ours = g is getattr(value, "home", None) or _is_nobodys(g)
+            ours = g is getattr(value, "home", None) or _is_last(g)
             value.grad = value._result(g if ours else np.array(g, order="C"), None)
         else:
             value.grad.data = np.asarray(value.grad.data + g)  # not in place: a graph may have saved the old one
 
 
-def _is_nobodys(g: Array) -> bool:
-    """Whether `g`, an argument of the caller, is the last that looks into its memory, and that is no larger than it."""
+def _is_last(g: Array) -> bool:
+    """Whether `g`, an argument of the caller, is the last array that looks into its memory, and no small part of it."""
     memory = owner(g)
-    alone = _references(g) == (_ALONE if memory is g else _ALONE_AS_A_VIEW)
-    return alone and memory.flags.owndata and memory.nbytes - g.nbytes <= SPARE and g.flags.carray
+    counts = _counts_of_last(np.empty(0)) if memory is g else _counts_of_last(np.empty(0)[:])
+    return _counts(g) == counts and memory.flags.owndata and memory.nbytes - g.nbytes <= SPARE and g.flags.carray
 
 
-def _references(g: Array) -> tuple[int, int]:
-    """How many references there are to `g`, and to the owner of its memory; those of the calls count, too."""
+def _counts(g: Array) -> tuple[int, int]:
+    """How many references there are to `g`, and to the owner of its memory."""
     return getrefcount(g), getrefcount(owner(g))
 
 
-def _of_nobodys(g: Array) -> tuple[int, int]:
-    """What `_references` says in `_is_nobodys` if nobody else holds `g`."""
+def _counts_of_last(g: Array) -> tuple[int, int]:
+    """What `_counts` says of an array that nobody else holds, when it is called as in `_is_last`.
 
-    def inside(g: Array) -> tuple[int, int]:
+    Not a number, since calls count as well: how, depends on the version of Python, and on who watches it at work.
+    """
+
+    def as_in_is_last(g: Array) -> tuple[int, int]:
         memory = owner(g)
-        return _references(g) if memory is not None else (0, 0)
+        return _counts(g) if memory.flags.owndata else (0, 0)
 
-    return inside(g)
-
-
-_ALONE, _ALONE_AS_A_VIEW = _of_nobodys(np.empty(1)), _of_nobodys(np.empty(2)[:1])
+    return as_in_is_last(g)

@@ -161,7 +161,8 @@ class MultiHeadAttention(nn.Module):
                     f"MultiHeadAttention(): {name} has shape {x.shape}; it must be (batch, length, d_model). "
                     f"For one sentence try {name}.unsqueeze(0)."
                 )
-        if cache is None and key is value and self._as_made(positions) and nn.may_fuse():
+        as_usual = cache is None and key is value and len(query) == len(key)
+        if as_usual and nn.may_fuse() and self._as_made(positions):
             return self._fused(query, None if key is query else key, mask)
         q = self.tap("q", self._split(self.q_proj(query)))  # (B, H, T, K)
         k, v = self.keys_and_values(key, value) if cache is None else cache(self, key, value)  # (B, H, S, K)
@@ -181,11 +182,14 @@ class MultiHeadAttention(nn.Module):
 
     def _as_made(self, positions: Positions) -> bool:
         """Whether all parts are of the kinds that one op computes together."""
+        mine, theirs = type(self), type(positions)
         return (
-            type(self.score) is ScaledDotProduct
-            and type(self.q_proj) is type(self.k_proj) is type(self.v_proj) is type(self.out_proj) is nn.Linear
-            and type(positions).rotate is Positions.rotate
-            and type(positions).bias is Positions.bias
+            nn.as_made(ScaledDotProduct, self.score)
+            and nn.as_made(nn.Linear, self.q_proj, self.k_proj, self.v_proj, self.out_proj)
+            and mine.keys_and_values is MultiHeadAttention.keys_and_values
+            and mine._split is MultiHeadAttention._split
+            and theirs.rotate is Positions.rotate
+            and theirs.bias is Positions.bias
         )
 
     def _fused(self, x: mg.Tensor, memory: mg.Tensor | None, mask: Any) -> mg.Tensor:

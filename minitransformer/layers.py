@@ -19,8 +19,13 @@ Sublayer = Callable[[mg.Tensor], mg.Tensor]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 
-# Those that one op computes together with the bias before them and the dropout behind them.
-FUSED_ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.GELU: "gelu"}
+
+def fused_activation(module: Any) -> str | None:
+    """What `ops.feed_forward` calls this activation, None if it does not have it."""
+    if nn.as_made(nn.GELU, module):
+        return {"none": "gelu", "tanh": "gelu_tanh"}.get(module.approximate)
+    return "relu" if nn.as_made(nn.ReLU, module) else None
+
 
 NORMS: dict[str, Callable[[TransformerConfig], nn.Module]] = {
     "layer": lambda config: nn.LayerNorm(config.d_model, eps=config.layer_norm_eps, bias=config.bias),
@@ -53,9 +58,10 @@ class AddNorm(nn.Module):
 
     def forward(self, x: mg.Tensor, sublayer: Sublayer) -> mg.Tensor:
         """norm(x + dropout(sublayer(x)))."""
-        branch, norm, dropout = sublayer(x), self.norm, self.dropout
-        as_made = self.residual and type(dropout) is nn.Dropout and branch.shape == x.shape
-        if type(norm) is nn.LayerNorm and as_made and nn.may_fuse():
+        branch, dropout = sublayer(x), self.dropout
+        norm: Any = self.norm
+        as_made = nn.as_made(nn.LayerNorm, norm) and nn.as_made(nn.Dropout, dropout) and type(self)._add is AddNorm._add
+        if self.residual and branch.shape == x.shape and as_made and nn.may_fuse():
             return F.add_layer_norm(
                 x, branch, norm.normalized_shape, norm.weight, norm.bias, norm.eps, dropout.p, dropout.training
             )
@@ -107,8 +113,8 @@ class FeedForward(nn.Module):
     def forward(self, x: mg.Tensor) -> mg.Tensor:
         """From (B, T, D) to (B, T, D)."""
         first, second, dropout = self.linear1, self.linear2, self.dropout
-        name = FUSED_ACTIVATIONS.get(type(self.activation))
-        as_made = type(first) is type(second) is nn.Linear and type(dropout) is nn.Dropout
+        name = fused_activation(self.activation)
+        as_made = nn.as_made(nn.Linear, first, second) and nn.as_made(nn.Dropout, dropout)
         if name is not None and as_made and nn.may_fuse():
             p = dropout.p if dropout.training else 0.0
             return mg.ops.feed_forward(

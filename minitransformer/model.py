@@ -70,7 +70,8 @@ class Stack(nn.Module):
         """
         pos = np.arange(offset, offset + ids.shape[1])
         positions, dropout = self.positions, self.dropout
-        as_made = type(positions).embed is Added.embed and type(dropout) is nn.Dropout and type(table) is TokenEmbedding
+        as_made = nn.as_made(nn.Dropout, dropout) and nn.as_made(TokenEmbedding, table)
+        as_made = as_made and type(positions).embed is Added.embed
         if isinstance(positions, Added) and as_made and nn.may_fuse():
             added = positions.encoding(pos).type_as(table.weight)  # (T, D)
             return table(ids, added, dropout.p if dropout.training else 0.0)

@@ -259,3 +259,11 @@ def test_the_printed_module_shows_its_settings():
     text = repr(small_model(head_dim=3).decoder.layers[1].cross_attn)
     assert "nhead=2, head_dim=3, dropout=0.0" in text
     assert "scale=0.5774" in text
+
+
+def test_one_memory_serves_all_sentences_of_a_batch(rng):
+    attention = MultiHeadAttention(8, 2).double()
+    x, memory = (mg.tensor(rng.standard_normal(shape)) for shape in ((3, 5, 8), (1, 6, 8)))
+    y = attention(x, memory, memory)
+    with nn.capture(attention):
+        np.testing.assert_allclose(y.detach().numpy(), attention(x, memory, memory).detach().numpy(), rtol=1e-12)

@@ -9,6 +9,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn
 from minigrad.core import definitions, observe
+from minigrad.nn import functional as F
 from minitransformer import AddNorm, FeedForward, PreNorm
 from minitransformer.attention import MultiHeadAttention
 from minitransformer.layers import DecoderLayer, EncoderLayer, make_add_norm
@@ -259,6 +260,34 @@ def replace_positions(model):
     model.encoder.positions = Negative(model.config.d_model)
 
 
+def replace_activation(model):
+    model.encoder.layers[0].ffn.activation = nn.GELU("tanh")
+
+
+def replace_projection(model):
+    model.encoder.layers[0].self_attn.v_proj = Doubled(8, 8).double()
+
+
+def replace_a_method(model):
+    linear = model.encoder.layers[0].self_attn.k_proj
+    linear.forward = lambda x: F.linear(x, 2 * linear.weight, linear.bias)
+
+
+def replace_score(model):
+    score = model.encoder.layers[0].self_attn.score
+    score.forward = lambda q, k, v, *_, **__: v + q
+
+
+class Forgetful(MultiHeadAttention):
+    def keys_and_values(self, key, value):
+        k, v = super().keys_and_values(key, value)
+        return 0 * k, v
+
+
+def replace_attention(model):
+    model.encoder.layers[0].self_attn = Forgetful(8, 2).double()
+
+
 def dropout_in_evaluation(model):
     model.eval()
     for module in model.modules():
@@ -266,9 +295,13 @@ def dropout_in_evaluation(model):
             module.train()
 
 
-@pytest.mark.parametrize(
-    "change", [replace_norm, replace_dropout, replace_linear, replace_positions, dropout_in_evaluation]
-)
+CHANGES = [
+    *(replace_norm, replace_dropout, replace_linear, replace_positions, replace_activation, replace_projection),
+    *(replace_a_method, replace_score, replace_attention, dropout_in_evaluation),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_what_the_user_puts_into_a_model_is_what_runs(change, rng):
     model = small_model(dropout=0.2, activation_dropout=0.2).train()
     change(model)

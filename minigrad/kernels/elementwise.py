@@ -46,7 +46,8 @@ FEW = 8192  # elements, for which NumPy is called faster
 
 def add(x: Array, y: Array, out: Array | None = None) -> Array:
     """See `reference.add`."""
-    if x.size < FEW or x.shape != y.shape or not (x.flags.c_contiguous and y.flags.c_contiguous):
+    contiguous = all(a.flags.c_contiguous for a in (x, y, out) if a is not None)
+    if x.size < FEW or x.shape != y.shape or not contiguous:
         return reference.add(x, y, out)
     kernel = _adds.get(x.dtype)
     if kernel is None or x.dtype != y.dtype:

@@ -33,12 +33,11 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, njit, types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from . import reference, threads
 from .pieces import DTYPES, empty, get, put
 from .simd import VECTOR, borrowed, lanes, spread
-from .tile import TALL, WIDE, strip, strip_width
+from .tile import TALL, WIDE, carry, strip, strip_width, turn
 
 Array = np.ndarray
 
@@ -59,43 +58,6 @@ _OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}
 
 
 # --------------------------------------------------------------------------------------------------------------- copies
-def _make_copy(transposed: bool) -> Any:
-    """copy(zero, source, stride, target, down): a square as wide and high as a vector, from one address to another.
-
-    The rows of the source lie in adjacent memory, `stride` bytes apart, or, if `transposed`, its columns do; the rows
-    of the target are `down` bytes apart. `zero` says the dtype.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, source, stride, target, down = arguments
-        size = signature.args[0].bitwidth // 8
-        lanes = VECTOR // size
-        kind = ir.VectorType(context.get_value_type(signature.args[0]), lanes).as_pointer()
-
-        def line(address: Any, i: int, step: Any) -> Any:
-            return builder.inttoptr(builder.add(address, builder.mul(ir.Constant(step.type, i), step)), kind)
-
-        rows = [builder.load(line(source, i, stride), align=size) for i in range(lanes)]
-        if transposed:  # a card trick: cut the pack into halves and riffle, log2(lanes) times, and it is transposed
-            riffle = [card for i in range(lanes) for card in (i, lanes + i)]
-            masks = [ir.Constant(ir.VectorType(ir.IntType(32), lanes), x) for x in (riffle[:lanes], riffle[lanes:])]
-            for _ in range(lanes.bit_length() - 1):
-                halves = list(zip(rows[: lanes // 2], rows[lanes // 2 :], strict=True))
-                rows = [builder.shuffle_vector(upper, lower, mask) for upper, lower in halves for mask in masks]
-        for i, row in enumerate(rows):
-            builder.store(row, line(target, i, down), align=size)
-        return context.get_dummy_value()
-
-    @intrinsic
-    def copy(typing: Any, zero: Any, source: Any, stride: Any, target: Any, down: Any) -> Any:
-        return types.void(zero, types.intp, types.intp, types.intp, types.intp), generate
-
-    return copy
-
-
-_copy, _copy_transposed = _make_copy(transposed=False), _make_copy(transposed=True)
-
-
 @njit(**_OPTIONS)
 def _gather(x, panel, width):
     """panel[i * width + j] = x[i, j]"""
@@ -107,12 +69,12 @@ def _gather(x, panel, width):
     if right == size:  # along the rows, as they lie in memory
         for i in range(0, high, n):
             for j in range(0, wide, n):
-                _copy(zero, source + i * down + j * size, down, target + (i * width + j) * size, width * size)
+                carry(zero, source + i * down + j * size, down, target + (i * width + j) * size, width * size)
     elif down == size:  # along the columns
         for j in range(0, wide, n):
             for i in range(0, high, n):
                 at = source + i * size + j * right
-                _copy_transposed(zero, at, right, target + (i * width + j) * size, width * size)
+                turn(zero, at, right, target + (i * width + j) * size, width * size)
     else:
         wide = 0
     for i in range(rows):  # what is left, number by number
@@ -308,8 +270,9 @@ def column_sums(x: Array) -> Array:
 def linear_vjp(g: Array, x: Array, weight: Array, with_bias: bool) -> tuple[Array, Array, Array | None]:
     """See `reference.linear_vjp`."""
     dtype, (rows, outputs), inputs = g.dtype, g.shape, weight.shape[1]
-    if dtype not in _of or not dtype == x.dtype == weight.dtype or not g.size or g.strides[1] != g.itemsize:
+    if dtype not in _of or not dtype == x.dtype == weight.dtype or not g.size:
         return reference.linear_vjp(g, x, weight, with_bias)
+    g = g if g.strides[1] == g.itemsize else np.ascontiguousarray(g)
     dx, dw = empty((rows, inputs), dtype), empty((outputs, inputs), dtype)
     db = np.empty(outputs, dtype) if with_bias else _nothing[dtype][1]
     nanoseconds, _, blocks = _plan(1, rows, inputs, outputs, dtype.itemsize)

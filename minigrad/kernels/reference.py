@@ -301,7 +301,8 @@ def embed_tokens_vjp(
 
         dL/dW[v] = scale sum over r with ids[r] = v of dropout(g)[r],   and 0 for v = padding_idx
 
-    `ids` may be shorter than g, and is then repeated: with ids = 0..T-1 this is dL/dpositions.
+    `ids` may be shorter than g, and is then repeated: with ids = 0..T-1 this is dL/dpositions. padding_idx, if there is
+    one, counts from 0.
     Shapes: g (..., D), ids with as many elements as g has rows, or a part of them; the result (rows, D).
 
     >>> embed_tokens_vjp(np.array([0, 1]), np.array([[1.0], [2.0], [4.0], [8.0]]), 3, None, 1.0)

@@ -203,34 +203,41 @@ def _make_block(vectors: int) -> Any:
 _one_vector, _two_vectors = _make_block(1), _make_block(2)
 
 
-@intrinsic
-def turn(typing: Any, zero: Any, source: Any, down: Any, target: Any, across: Any) -> Any:
-    """turn(zero, source, down, target, across): target = source^T, for a square as wide and high as a vector.
+def _make_copy(transposed: bool) -> Any:
+    """copy(zero, source, stride, target, down): a square as wide and high as a vector, from one address to another.
 
-    Rows lie `down` bytes apart in the source, `across` bytes apart in the target. `zero` says the dtype.
+    The rows of the source lie in adjacent memory, `stride` bytes apart, or, if `transposed`, its columns do; the rows
+    of the target are `down` bytes apart. `zero` says the dtype.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, source, down, target, across = arguments
+        _, source, stride, target, down = arguments
         size = signature.args[0].bitwidth // 8
         lanes = VECTOR // size
         kind = ir.VectorType(context.get_value_type(signature.args[0]), lanes).as_pointer()
 
-        def line(address: Any, i: int, stride: Any) -> Any:
-            return builder.inttoptr(builder.add(address, builder.mul(_word(i), stride)), kind)
+        def line(address: Any, i: int, step: Any) -> Any:
+            return builder.inttoptr(builder.add(address, builder.mul(ir.Constant(step.type, i), step)), kind)
 
-        rows = [builder.load(line(source, i, down), align=size) for i in range(lanes)]
-        # A card trick: cut the pack into halves and riffle, log2(lanes) times, and it is transposed.
-        riffle = [card for i in range(lanes) for card in (i, lanes + i)]
-        masks = [ir.Constant(ir.VectorType(_int, lanes), half) for half in (riffle[:lanes], riffle[lanes:])]
-        for _ in range(lanes.bit_length() - 1):
-            halves = list(zip(rows[: lanes // 2], rows[lanes // 2 :], strict=True))
-            rows = [builder.shuffle_vector(upper, lower, mask) for upper, lower in halves for mask in masks]
+        rows = [builder.load(line(source, i, stride), align=size) for i in range(lanes)]
+        if transposed:  # a card trick: cut the pack into halves and riffle, log2(lanes) times, and it is transposed
+            riffle = [card for i in range(lanes) for card in (i, lanes + i)]
+            masks = [ir.Constant(ir.VectorType(_int, lanes), x) for x in (riffle[:lanes], riffle[lanes:])]
+            for _ in range(lanes.bit_length() - 1):
+                halves = list(zip(rows[: lanes // 2], rows[lanes // 2 :], strict=True))
+                rows = [builder.shuffle_vector(upper, lower, mask) for upper, lower in halves for mask in masks]
         for i, row in enumerate(rows):
-            builder.store(row, line(target, i, across), align=size)
+            builder.store(row, line(target, i, down), align=size)
         return context.get_dummy_value()
 
-    return types.void(zero, types.intp, types.intp, types.intp, types.intp), generate
+    @intrinsic
+    def copy(typing: Any, zero: Any, source: Any, stride: Any, target: Any, down: Any) -> Any:
+        return types.void(zero, types.intp, types.intp, types.intp, types.intp), generate
+
+    return copy
+
+
+carry, turn = _make_copy(transposed=False), _make_copy(transposed=True)
 
 
 @njit(**_OPTIONS)

@@ -15,5 +15,5 @@ from .layers import (
     Sigmoid,
     Tanh,
 )
-from .listen import Seen, capture, may_fuse, patch, tap_names
+from .listen import Seen, as_made, capture, may_fuse, patch, tap_names
 from .module import Module, Parameter

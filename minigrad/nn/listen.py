@@ -103,6 +103,16 @@ def may_fuse() -> bool:
     return not active.listeners and not state.definitions
 
 
+def as_made(kind: type, *modules: Any) -> bool:
+    """Whether the modules are of this kind, and nobody has given one a `forward` of its own: else it has to be called.
+
+    >>> from minigrad import nn
+    >>> as_made(nn.ReLU, nn.ReLU()), as_made(nn.ReLU, nn.GELU())
+    (True, False)
+    """
+    return all(type(module) is kind and "forward" not in vars(module) for module in modules)
+
+
 def tap_names(model: Module) -> list[str]:
     """Every name that capture() and patch() know in `model`: the outputs of its submodules, then its taps."""
     return list(_places(model))

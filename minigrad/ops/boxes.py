@@ -2,11 +2,12 @@
 
 Their definitions are the steps that the figure shows. As one op they leave one node behind instead of nine or three,
 and what lies between two steps is written once, where the next one wants it: queries, keys and values side by side in
-one array, whose columns are the heads.
+one array, whose columns are the heads. The weights of those three are copied side by side for that.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -79,7 +80,8 @@ def multi_head_attention(
     dL/dq^T x, dL/dbq = dL/dq, and so for k and v. What has several uses gets the sum.
 
     Shapes: x (B, T, D), memory (B, S, M), Wq (H K, D), Wk and Wv (H K, M), Wo (O, H K), a bias per row of its weight or
-    None, mask boolean, True = may attend, broadcasting to (B, H, T, S); y (B, T, O). Kept: q, k, v and z.
+    None, mask boolean, True = may attend, broadcasting to (B, H, T, S); y (B, T, O). Kept: x, the memory, q, k, v, z,
+    two numbers per query, and a copy of the weights.
     """
     m = x if memory is None else memory
     require(
@@ -105,56 +107,49 @@ def multi_head_attention(
     check_scores("multi_head_attention", (len(x), heads, x.shape[1], m.shape[1]), mask)
     seed = check_dropout("multi_head_attention", dropout_p, seed)
     scale = 1 / math.sqrt(inner // heads) if scale is None else scale
-    x, w_q, w_k, w_v, w_o, b_q, b_k, b_v, b_o, memory = _alike(x, *weights, *biases, memory)
+    x, w_q, w_k, w_v, w_o, b_q, b_k, b_v, b_o, m = _alike(x, *weights, *biases, m)
 
-    if memory is None:
-        uses = (_Projections(x, (w_q, w_k, w_v), (b_q, b_k, b_v), heads),)
-    else:
-        uses = _Projections(x, (w_q,), (b_q,), heads), _Projections(memory, (w_k, w_v), (b_k, b_v), heads)
+    parts = (((w_q, b_q), (w_k, b_k), (w_v, b_v)),) if memory is None else (((w_q, b_q),), ((w_k, b_k), (w_v, b_v)))
+    uses = [_project(a, layers, heads) for a, layers in zip((x, m), parts, strict=False)]
+    q, k, v = [part for y, split, _ in uses for part in split(y)]  # (B, H, T, K) and (B, H, S, K)
     z = kernels.empty((*x.shape[:2], heads, inner // heads), x.dtype)  # (B, T, H, K)
-    q, k, v = [part for use in uses for part in use.split(use.y)]  # (B, H, T, K) and (B, H, S, K)
     _, vjp = kernels.attention(q, k, v, mask, False, scale, dropout_p, seed, out=z.swapaxes(1, 2))
-    rows = z.reshape(x.shape[0] * x.shape[1], inner)
-    y = kernels.linear(rows, w_o, b_o).reshape(*x.shape[:2], len(w_o))
+    joined, with_bias = z.reshape(x.shape[0] * x.shape[1], inner), b_o is not None
+    y = kernels.linear(joined, w_o, b_o).reshape(*x.shape[:2], len(w_o))
 
     def products(g: Array) -> tuple[Array | None, ...]:
-        dz, dw_o, db_o = kernels.linear_vjp(g.reshape(len(rows), len(w_o)), rows, w_o, b_o is not None)
-        dz = dz.reshape(z.shape)
-        dy = [kernels.empty(use.y.shape, use.y.dtype) for use in uses]
-        vjp(dz.swapaxes(1, 2), into=tuple([part for use, d in zip(uses, dy, strict=True) for part in use.split(d)]))
-        back = [use.vjp(d) for use, d in zip(uses, dy, strict=True)]
-        dx, dmemory = back[0][0], None if memory is None else back[1][0]
-        dw, db = ([d for gradients in back for d in gradients[i]] for i in (1, 2))
-        return dx, *dw, dw_o, *db, db_o, dmemory, None
+        dz, dw_o, db_o = kernels.linear_vjp(g.reshape(len(joined), len(w_o)), joined, w_o, with_bias)
+        dy = [kernels.empty(y.shape, y.dtype) for y, _, _ in uses]
+        vjp(
+            dz.reshape(z.shape).swapaxes(1, 2),
+            tuple([part for d, use in zip(dy, uses, strict=True) for part in use[1](d)]),
+        )
+        dx, dw, db = zip(*[back(d) for d, (_, _, back) in zip(dy, uses, strict=True)], strict=True)
+        return dx[0], *itertools.chain(*dw), dw_o, *itertools.chain(*db), db_o, dx[1] if len(dx) > 1 else None, None
 
     return y, products
 
 
-class _Projections:
-    """Linear layers that read the same x (B, T, I), as one, with their results side by side in y (B T, n O).
+def _project(x: Array, layers: Sequence[tuple[Array, Array | None]], heads: int) -> tuple[Array, Any, Any]:
+    """Linear layers (W (O, I), b) that read the same x (B, T, I), as one: their n results side by side, y (B T, n O).
 
-    Their weights (O, I) are copied into one, which takes little time beside the product.
+    Their weights are copied into one, which takes little time beside the product. Returns y, a function that cuts y, or
+    dL/dy, into the heads of each layer, (n, B, H, T, K), and one from dL/dy to dL/dx, each dL/dW, and each dL/db.
     """
+    (batch, length, inputs), outputs, n = x.shape, len(layers[0][0]), len(layers)
+    rows, with_bias = x.reshape(batch * length, inputs), any(b is not None for _, b in layers)
+    weight = np.concatenate([w for w, _ in layers]) if n > 1 else layers[0][0]  # (n O, I)
+    bias = np.concatenate([np.zeros(outputs, x.dtype) if b is None else b for _, b in layers]) if with_bias else None
 
-    def __init__(self, x: Array, weights: Sequence[Array], biases: Sequence[Array | None], heads: int) -> None:
-        (batch, length, inputs), outputs = x.shape, len(weights[0])
-        self.shape, self.has_bias = x.shape, any(b is not None for b in biases)
-        self.parts = batch, length, len(weights), heads, outputs // heads
-        self.rows = x.reshape(batch * length, inputs)
-        self.weight = np.concatenate(weights) if len(weights) > 1 else weights[0]  # (n O, I)
-        bias = np.concatenate([np.zeros(outputs, x.dtype) if b is None else b for b in biases])
-        self.y = kernels.linear(self.rows, self.weight, bias if self.has_bias else None)
+    def split(y: Array) -> Array:
+        return y.reshape(batch, length, n, heads, outputs // heads).transpose(2, 0, 3, 1, 4)
 
-    def split(self, y: Array) -> Array:
-        """The n results in `y`, or their gradients, cut into heads: (n, B, H, T, K)."""
-        return y.reshape(self.parts).transpose(2, 0, 3, 1, 4)
+    def vjp(g: Array) -> tuple[Array, Any, Any]:
+        dx, dw, db = kernels.linear_vjp(g, rows, weight, with_bias)
+        db = [None] * n if db is None else db.reshape(n, outputs)
+        return dx.reshape(batch, length, inputs), dw.reshape(n, outputs, inputs), db
 
-    def vjp(self, g: Array) -> tuple[Array, Any, Any]:
-        """dL/dx, and dL/dW and dL/db of each layer, given g = dL/dy."""
-        n, (rows, inputs) = self.parts[2], self.weight.shape
-        dx, dw, db = kernels.linear_vjp(g, self.rows, self.weight, self.has_bias)
-        db = [None] * n if db is None else db.reshape(n, rows // n)
-        return dx.reshape(self.shape), dw.reshape(n, rows // n, inputs), db
+    return kernels.linear(rows, weight, bias), split, vjp
 
 
 # -------------------------------------------------------------------------------------------------------- feed-forward
@@ -214,10 +209,10 @@ def feed_forward(
     u = kernels.linear(rows, w_1, None)  # (R, F)
     h, saved = kernels.bias_activation(u, b_1, activation, p, seed, is_grad_enabled(), out=u)
     y = kernels.linear(h, w_2, b_2)  # (R, O)
-    shape, size = x.shape, y.shape
+    shape, size, with_bias = x.shape, y.shape, b_2 is not None
 
     def products(g: Array) -> tuple[Array | None, ...]:
-        dh, dw_2, db_2 = kernels.linear_vjp(g.reshape(size), h, w_2, b_2 is not None)
+        dh, dw_2, db_2 = kernels.linear_vjp(g.reshape(size), h, w_2, with_bias)
         du, db_1 = kernels.bias_activation_vjp(saved, b_1, activation, p, seed, dh, out=dh)
         dx, dw_1, _ = kernels.linear_vjp(du, rows, w_1, False)
         return dx.reshape(shape), dw_1, dw_2, db_1, db_2
