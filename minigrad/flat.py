@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from .core import Array, ShapeError, Value
-from .writes import writes
+from .writes import owner, writes
 
 ALIGNMENT = 64  # bytes: a stretch begins where a line of the cache does
 
-_views: dict[
-    int, tuple[weakref.ref[Array], Array, int]
-] = {}  # by id: every view of a Flat; its memory, where it begins
+# By its id, every view of a Flat: itself, held weakly, the memory, and where in it the view begins.
+_views: dict[int, tuple[weakref.ref[Array], Array, int]] = {}
 
 
 class Flat:
@@ -39,11 +38,15 @@ class Flat:
         self.starts = [0, *np.cumsum([-(-x.data.size // step) * step for x in tensors]).tolist()]
         alone = len(tensors) == 1 and tensors[0].data.flags.c_contiguous
         self.data = tensors[0].data.reshape(-1) if alone else self.new()
-        self.places = [tensors[0].data] if alone else [self.view(self.data, i) for i in range(len(tensors))]
-        for x, place in zip(tensors, self.places, strict=True):
-            place[...] = x.data
-            x.data = place
-        self.stamps = [writes.of(place) for place in self.places]
+        if not alone:
+            for i, x in enumerate(tensors):
+                place = self.view(self.data, i)
+                place[...] = x.data
+                x.data = place
+        # Only the tensors hold on to their places, so that one can see whether others do.
+        self.places = [weakref.ref(x.data) for x in tensors]
+        self.memories = [weakref.ref(owner(x.data)) for x in tensors]
+        self.stamps = [writes.of(x.data) for x in tensors]
         self.extras: dict[str, Any] = {}  # what an optimiser wants to keep in the same order
         self.give_homes()
 
@@ -64,30 +67,32 @@ class Flat:
         return view
 
     def give_homes(self) -> None:
-        """Make room for the gradients. Only the tensors hold on to it, so that one can see whether others do."""
+        """Make room for the gradients, which only the tensors hold on to, too."""
         self.grad = self.new()
         for i, x in enumerate(self.tensors):
             x.home = self.view(self.grad, i)
         self.homes = [weakref.ref(x.home) for x in self.tensors]
 
     def fits(self) -> bool:
-        """Whether all tensors still have the shapes and the dtype for which this room was made."""
+        """Whether all tensors are where they were put, or may come back: as they were, to a place that nobody holds."""
         return all(
-            x.data is place or (x.data.shape == place.shape and x.data.dtype == place.dtype)
-            for x, place in zip(self.tensors, self.places, strict=True)
+            x.data is place() or (x.data.shape == shape and x.data.dtype == self.dtype and memory() is None)
+            for x, shape, place, memory in zip(self.tensors, self.shapes, self.places, self.memories, strict=True)
         )
 
     def gather(self) -> None:
         """Take in what lies elsewhere: `x.data = ...` and `x.grad = ...` are free to everybody."""
         elsewhere = []
         for i, (x, place, home) in enumerate(zip(self.tensors, self.places, self.homes, strict=True)):
-            if x.data is not place:
-                place[...] = x.data
-                x.data = place
-                writes.renew([self.stamps[i]])  # a graph may have saved what was there
+            if x.data is not place():
+                new = self.view(self.data, i)
+                new[...] = x.data
+                x.data = new
+                self.places[i], self.memories[i] = weakref.ref(new), weakref.ref(owner(new))
+                self.stamps[i] = writes.of(new)
             if x.grad is not None and x.grad.data is not home():
-                if x.grad.data.shape != place.shape:
-                    raise ShapeError(f"a parameter has shape {place.shape}, its gradient {x.grad.data.shape}.")
+                if x.grad.data.shape != self.shapes[i]:
+                    raise ShapeError(f"a parameter has shape {self.shapes[i]}, its gradient {x.grad.data.shape}.")
                 elsewhere.append(i)
         if any(self.is_held(i) for i in elsewhere):  # somebody has kept an earlier gradient: leave them the memory
             elsewhere = [i for i, x in enumerate(self.tensors) if x.grad is not None]
@@ -116,7 +121,9 @@ def joined(arrays: Sequence[Array]) -> list[Array]:
     runs: list[list[Any]] = []  # [memory, start, end]; for an array that lies in no Flat [array, None, None]
     memory, end = None, 0  # of the last run
     for x in arrays:
-        _, flat, start = _views.get(id(x), (None, x, None))
+        view, flat, start = _views.get(id(x), (None, x, None))
+        if view is None or view() is not x:
+            flat, start = x, None
         if start is None:
             runs.append([x, None, None])
         elif flat is memory and 0 <= start - end < ALIGNMENT // x.itemsize:

@@ -320,3 +320,71 @@ def test_a_group_may_be_taken_away():
     p.grad, q.grad = mg.ones(3), mg.ones(3)
     optimizer.step()
     assert (p.tolist(), q.tolist()) == ([0, 0, 0], [-1, -1, -1])
+
+
+# -------------------------------------------------------------------------------------------------- memory of others
+def two_parameters(lr=0.0):
+    a, b = nn.Parameter(mg.tensor([1.0, 1.0])), nn.Parameter(mg.tensor([2.0, 2.0]))
+    return a, b, optim.SGD([a, b], lr=lr)
+
+
+def test_parameters_that_exchange_their_arrays_keep_them():
+    a, b, optimizer = two_parameters()
+    a.data, b.data = b.data, a.data
+    a.grad = mg.tensor([0.0, 0.0])
+    optimizer.step()
+    assert (a.tolist(), b.tolist()) == ([2, 2], [1, 1])
+
+
+def test_weights_that_somebody_has_set_aside_are_not_written():
+    a, _, optimizer = two_parameters(lr=1.0)
+    aside, view, detached = a.data, a.data[:1], a.detach()
+    a.data = a.data * 5
+    a.grad = mg.tensor([1.0, 1.0])
+    optimizer.step()
+    assert a.tolist() == [4, 4]
+    assert (aside.tolist(), view.tolist(), detached.tolist()) == ([1, 1], [1], [1, 1])
+
+
+def test_weights_that_a_graph_has_saved_are_not_written():
+    a, b, optimizer = two_parameters()
+    y = (a * a).sum()
+    a.data = np.full(2, 5, np.float32)
+    b.grad = mg.tensor([0.0, 0.0])
+    optimizer.step()
+    y.backward()
+    assert a.grad.tolist() == [2, 2]  # as a was in the forward pass
+
+
+def test_weights_come_back_to_a_place_that_nobody_holds():
+    a, _, optimizer = two_parameters(lr=1.0)
+    memory = optimizer.flats[0][0].data
+    for _ in range(2):
+        a.data = np.full(2, 5, np.float32)
+        a.grad = mg.tensor([1.0, 1.0])
+        optimizer.step()
+        assert a.tolist() == [4, 4]
+        assert optimizer.flats[0][0].data is memory
+        assert np.shares_memory(a.data, memory)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_of_an_optimiser_takes_further_groups(copied):
+    a, b, _ = two_parameters()
+    optimizer = copied(optim.Adam([{"params": [a]}, {"params": [b]}], lr=0.5))
+    optimizer.add_param_group({"params": [nn.Parameter(mg.tensor([3.0]))]})
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for p in parameters:
+        p.grad = mg.ones(*p.shape)
+    optimizer.step()
+    assert [np.round(p.data, 4).tolist() for p in parameters] == [[0.5, 0.5], [1.5, 1.5], [2.5]]
+
+
+def test_the_state_of_another_shape_is_an_error():
+    p = nn.Parameter(mg.tensor([1.0, 2.0]))
+    optimizer = optim.Adam([p])
+    p.grad = mg.ones(2)
+    optimizer.step()
+    p.data, p.grad = np.zeros((3, 2), np.float32), mg.ones(3, 2)
+    with pytest.raises(mg.ShapeError, match=r"Adam\.step\(\): a parameter has shape \(3, 2\), its exp_avg \(2,\)"):
+        optimizer.step()

@@ -1,12 +1,14 @@
 """minigrad.nn.functional: the arguments mean what they mean in torch.nn.functional."""
 
+import contextlib
 import inspect
 
 import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import nn, ops
+from minigrad import kernels, nn, ops
+from minigrad.core import definitions
 from minigrad.nn import functional as F
 from minigrad.testing import gradcheck
 from tests import oracle
@@ -223,3 +225,26 @@ def test_dropout_needs_a_probability():
 def test_layers_and_functions_are_reachable_as_in_torch():
     assert mg.nn.functional is F
     assert callable(nn.utils.clip_grad_norm_)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_mask_of_numbers_may_shut_out_a_query(causal, rng):
+    """Its output is 0, and no gradient becomes NaN, whichever way it is computed."""
+    numbers = np.zeros((3, 3))
+    numbers[0, :] = -np.inf
+    q, g = mg.tensor(rng.standard_normal((1, 2, 3, 4)), requires_grad=True), rng.standard_normal((1, 2, 3, 4))
+    legal = mg.tensor((numbers == 0) & np.tri(3, k=0 if causal else 3, dtype=bool))
+    expected = F.scaled_dot_product_attention(q, q, q, legal).detach().numpy()
+    for way in (contextlib.nullcontext(), definitions(), kernels.use("numpy")):
+        q.grad = None
+        with way:
+            z = F.scaled_dot_product_attention(q, q, q, mg.tensor(numbers), is_causal=causal)
+            z.backward(g)
+        assert (z.detach().numpy()[:, :, 0] == 0).all()
+        np.testing.assert_allclose(z.detach().numpy(), expected, rtol=1e-12, atol=1e-15)
+        assert np.isfinite(q.grad.data).all()
+
+
+def test_the_row_of_padding_has_to_be_one_of_the_table():
+    with pytest.raises(IndexError, match=r"embedding\(\): padding_idx = 7 is not one of the 3 rows"):
+        F.embedding(mg.tensor([0]), mg.ones(3, 2), padding_idx=7)

@@ -20,6 +20,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # GNU's OpenMP, the usual one on Linux, puts this above the policy
 
+MOST = 1024  # threads: each is one of the system, with a stack of its own
 WORTH_SHARING = 30_000  # nanoseconds of work below which waking the other threads costs more than it brings
 
 # Where processors are short, sharing costs more than it brings. One sees it: this thread has long done its part, and
@@ -42,7 +43,7 @@ def _asked_for() -> int | None:
     for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
         value = os.environ.get(name, "").strip()
         number = value.split(",")[0]  # OpenMP allows "4,2": four threads, and two for each of them
-        if number.isdecimal() and int(number) > 0:
+        if number.isascii() and number.isdecimal() and 0 < int(number) <= MOST:
             return int(number)
         if value:
             warnings.warn(f"minigrad: {name}={value} is no number of threads and is ignored", RuntimeWarning, 2)
@@ -56,8 +57,8 @@ def _processors() -> int:
 
 _asked = _asked_for()
 _threads = _asked or _processors()
-if _asked and "numba" not in sys.modules:
-    os.environ["NUMBA_NUM_THREADS"] = str(_threads)  # of OpenMP's variable Numba does not know
+if (_asked or "NUMBA_NUM_THREADS" in os.environ) and "numba" not in sys.modules:
+    os.environ["NUMBA_NUM_THREADS"] = str(_threads)  # Numba does not know OpenMP's variable, and wants a good one
 
 
 def get_num_threads() -> int:
@@ -72,7 +73,7 @@ def get_num_threads() -> int:
 def set_num_threads(n: int) -> None:
     """Let kernels use `n` threads. In a forked child it stays 1, because OpenMP's threads do not survive a fork.
 
-    Raises ValueError if n is not a positive integer.
+    Raises ValueError if n is not an integer from 1 to 1024.
 
     >>> before = get_num_threads()
     >>> set_num_threads(1)
@@ -81,8 +82,8 @@ def set_num_threads(n: int) -> None:
     >>> set_num_threads(before)
     """
     global _threads
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"set_num_threads(): n is {n!r}; it must be an integer of at least 1. Use 1 for serial work.")
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST:
+        raise ValueError(f"set_num_threads(): n is {n!r}; it must be an integer from 1 (serial work) to {MOST}.")
     _threads = 1 if _forked else n
 
 
@@ -133,7 +134,7 @@ class Kernel:
         try:
             most, address = self.pool()
             busy = thread_time_ns() if start < _watched_until else 0
-            self.run(*arguments, 0, items, min(_threads, most), address)
+            self.run(*arguments, 0, items, max(1, min(_threads, most, items)), address)
             took = perf_counter_ns() - start
             if busy:
                 _judge(took, thread_time_ns() - busy)

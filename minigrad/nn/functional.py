@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import ops, random
+from ..arguments import unwrap
 from ..core import DTypeError, ShapeError
 from ..tensor import Tensor
 
@@ -51,7 +52,7 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
         return ops.gelu(input)
     if approximate != "tanh":
         raise ValueError(f"gelu(): approximate = {approximate!r}; it must be 'none' or 'tanh'")
-    return 0.5 * input * (1 + ops.tanh(math.sqrt(2 / math.pi) * (input + 0.044715 * input * input * input)))
+    return ops.bias_activation(input, activation="gelu_tanh")
 
 
 def tanh(input: Any) -> Tensor:
@@ -211,7 +212,8 @@ def scaled_dot_product_attention(
                 f"scaled_dot_product_attention(): attn_mask has dtype {attn_mask.dtype}; it must be boolean "
                 "(True = may attend) or of floats (added to the scores). Compare first: mask != 0."
             )
-        mask, bias = None, attn_mask
+        shut = unwrap(attn_mask) == -math.inf  # where nothing is left to attend to, softmax alone would be NaN
+        mask, bias = ~shut if shut.any() else None, attn_mask
     seed = random.next_seed() if dropout_p > 0 else None
     return ops.scaled_dot_product_attention(
         query, key, value, mask, bias, scale=scale, dropout_p=dropout_p, seed=seed, causal=is_causal

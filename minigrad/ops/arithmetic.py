@@ -127,8 +127,10 @@ def tanh(x: Array) -> Any:
 
 @op
 def sigmoid(x: Array) -> Any:
-    """y = 1 / (1 + e^-x), computed as e^(-ln(1 + e^-x)), which overflows nowhere.   dL/dx = g y (1 - y)"""
-    y = np.asarray(np.exp(-np.logaddexp(0, -floating(x))))
+    """y = 1 / (1 + e^-x), for x < 0 as e^x / (1 + e^x), so that nothing overflows.   dL/dx = g y (1 - y)"""
+    x = floating(x)
+    e = np.exp(-np.abs(x))
+    y = np.asarray(np.where(x < 0, e, 1) / (1 + e), x.dtype)
     return y, lambda g: g * y * (1 - y)
 
 

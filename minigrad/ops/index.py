@@ -225,6 +225,8 @@ def _check_table(name: str, ids: Array, weight: Array, padding_idx: int | None) 
     require(ids.dtype.kind in "iu", f"{name}(): the indices have dtype {ids.dtype}; use integers", error=DTypeError)
     require(weight.ndim == 2, f"{name}(): the table has shape {{}}; it must be (V, D)", weight)
     rows = len(weight)
+    if padding_idx is not None and not -rows <= padding_idx < rows:
+        raise IndexError(f"{name}(): padding_idx = {padding_idx} is not one of the {rows} rows of the table")
     if kernels.count_indices(ids, rows)[1]:
         wrong = ids[(ids < 0) | (ids >= rows)].flat[0]
         raise IndexError(

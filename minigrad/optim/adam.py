@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from .. import kernels
+from ..core import ShapeError
 from ..flat import Flat
 from .optimizer import Group, Optimizer, check_range
 
@@ -55,8 +58,15 @@ class Adam(Optimizer):
                 continue
             state = self.state[p]
             if state.get("exp_avg") is not mean or state.get("exp_avg_sq") is not square:
-                mean[...], square[...] = state.get("exp_avg", 0), state.get("exp_avg_sq", 0)  # new, or just loaded:
-                state |= {"exp_avg": mean, "exp_avg_sq": square}  # to where the kernel looks for it
+                for name, place in (("exp_avg", mean), ("exp_avg_sq", square)):  # new, or just loaded
+                    saved = state.get(name, np.zeros_like(place))
+                    if saved.shape != place.shape:
+                        raise ShapeError(
+                            f"{type(self).__name__}.step(): a parameter has shape {place.shape}, its {name} "
+                            f"{saved.shape}. Forget the state of a parameter whose shape has changed: del state[p]."
+                        )
+                    place[...] = saved
+                    state[name] = place  # where the kernel looks for it
             state["step"] = state.get("step", 0) + 1
             steps.append(state["step"])
         (b1, b2), decay = group["betas"], group["weight_decay"]

@@ -120,7 +120,8 @@ class Optimizer:
         return self.flats[number]
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"flats": [], "moved": []}  # a copy has parameters of its own
+        none = [[] for _ in self.param_groups]  # a copy has parameters of its own
+        return vars(self) | {"flats": list(none), "moved": list(none)}
 
     def update_flat(self, flat: Flat, group: Group) -> None:
         """Change all parameters of `flat` that have a gradient: one after the other, if not said otherwise."""
