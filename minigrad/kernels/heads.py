@@ -80,10 +80,10 @@ def _memory(like, count):
 
 
 @njit(**_OPTIONS)
-def _cut(memory, start, rows, columns):
-    """A matrix in `memory`, and where the next one begins."""
-    end = start + rows * columns
-    return borrowed(memory)[start:end].reshape(rows, columns), end
+def _cut(memory, rows, columns):
+    """A matrix in `memory`, and the memory behind it."""
+    memory, size = borrowed(memory), rows * columns
+    return memory[:size].reshape(rows, columns), memory[size:]
 
 
 @njit(**_OPTIONS)
@@ -101,7 +101,7 @@ def _fetch(x, factor, rows):
             store(rows[i], c, get(x[i], c, size - c) * factor)
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(**_OPTIONS)
 def _at(x):
     """Where a matrix is: its address, and the strides down and right."""
     return x.ctypes.data, x.strides[0], x.strides[1]
@@ -196,16 +196,16 @@ def _forward(q, k, v, mask, some_shut, causal, scale, keys, threshold, kept_scal
     wide, high = _padded(min(length, QUERIES), q), _padded(min(reach, KEYS), q)
     across, across_v = _padded(size, q), _padded(size_v, q)
     memory = _memory(q, wide * (2 * across + across_v + high + 2) + high * (across + across_v))
-    query, at = _cut(memory, 0, wide, across)
-    panel, at = _cut(memory, at, across, wide)
-    scores, at = _cut(memory, at, high, wide)
-    some_keys, at = _cut(memory, at, high, across)
-    some_values, at = _cut(memory, at, high, across_v)
-    out, at = _cut(memory, at, wide, across_v)
-    per_query, at = _cut(memory, at, 2, wide)
-    sums, factors = per_query
+    query, rest = _cut(memory, wide, across)
+    panel, rest = _cut(rest, across, wide)
+    scores, rest = _cut(rest, high, wide)
+    some_keys, rest = _cut(rest, high, across)
+    some_values, rest = _cut(rest, high, across_v)
+    out, rest = _cut(rest, wide, across_v)
+    sums, factors = rest[:wide], rest[wide:]
     legal = np.zeros(high * wide, np.bool_)
     lowest, zero, one, each = np.finfo(q.dtype).min, q.dtype.type(0), q.dtype.type(1), q.itemsize
+    no = np.bool_(0)  # Numba compiles a function anew for every constant that it is called with
     blocks = (length + QUERIES - 1) // QUERIES
     looked_up, needed, whole = (0, 0, 0), 0, True  # where in the mask what `legal` shows begins
     for item in range(first, last):
@@ -220,7 +220,7 @@ def _forward(q, k, v, mask, some_shut, causal, scale, keys, threshold, kept_scal
         most, norms = greatest[head], inverse[head]
         _fetch(q[b, h, top : top + n], scale, query)
         _turn(_at(query), _at(panel), columns, across, each, zero)
-        begun = False
+        begun = no
         end = min(reach, top + n) if causal else reach
         for left in range(0, end, KEYS):
             m, free = min(KEYS, end - left), True
@@ -232,7 +232,7 @@ def _forward(q, k, v, mask, some_shut, causal, scale, keys, threshold, kept_scal
                 if m == 0:
                     continue
             _fetch(key[left : left + m], one, some_keys)
-            product(zero, _at(some_keys), _at(panel), _at(scores), False, (m, size, columns), each)
+            product(zero, _at(some_keys), _at(panel), _at(scores), no, (m, size, columns), each)
             for i in range(0, n, lanes(q)):
                 before = load(most, top + i) if begun else spread(sums, lowest)
                 now = before
@@ -271,7 +271,7 @@ def _forward(q, k, v, mask, some_shut, causal, scale, keys, threshold, kept_scal
                 if sums[i] == 0 and _is_shut_out(shut, causal, top + i):
                     norms[top + i] = 0
         _rescale(out[:n], norms[top:])
-        _deliver(out[:n], one, False, z[b, h, top : top + n])
+        _deliver(out[:n], one, no, z[b, h, top : top + n])
     _keep(memory)
 
 
@@ -287,21 +287,20 @@ def _backward(
     wide, high = _padded(min(length, QUERIES), q), _padded(min(reach, KEYS), q)
     across, across_v = _padded(size, q), _padded(size_v, q)
     memory = _memory(q, 2 * (wide + high) * (across + across_v) + wide * (2 * high + across + 1))
-    query, at = _cut(memory, 0, wide, across)
-    panel, at = _cut(memory, at, across, wide)
-    g_out, at = _cut(memory, at, wide, across_v)
-    g_panel, at = _cut(memory, at, across_v, wide)
-    some_keys, at = _cut(memory, at, high, across)
-    some_values, at = _cut(memory, at, high, across_v)
-    p, at = _cut(memory, at, high, wide)
-    d, at = _cut(memory, at, high, wide)
-    d_query, at = _cut(memory, at, wide, across)
-    d_keys, at = _cut(memory, at, high, across)
-    d_values, at = _cut(memory, at, high, across_v)
-    per_query, at = _cut(memory, at, 1, wide)
-    along = per_query[0]
+    query, rest = _cut(memory, wide, across)
+    panel, rest = _cut(rest, across, wide)
+    g_out, rest = _cut(rest, wide, across_v)
+    g_panel, rest = _cut(rest, across_v, wide)
+    some_keys, rest = _cut(rest, high, across)
+    some_values, rest = _cut(rest, high, across_v)
+    p, rest = _cut(rest, high, wide)
+    d, rest = _cut(rest, high, wide)
+    d_query, rest = _cut(rest, wide, across)
+    d_keys, rest = _cut(rest, high, across)
+    d_values, rest = _cut(rest, high, across_v)
+    along = rest[:wide]
     legal = np.zeros(high * wide, np.bool_)
-    zero, one, each = q.dtype.type(0), q.dtype.type(1), q.itemsize
+    zero, one, no, each = q.dtype.type(0), q.dtype.type(1), np.bool_(0), q.itemsize
     looked_up, needed, whole = (0, 0, 0), 0, True
     for head in range(first, last):
         b, h = divmod(head, heads)
@@ -318,7 +317,7 @@ def _backward(
             _turn(_at(g_out), _at(g_panel), columns, across_v, each, zero)
             for i in range(n):
                 along[i] = _dot(g_out[i], z[b, h, top + i])
-            begun = False
+            begun = no
             for left in range(0, reach, KEYS):
                 end = min(left + KEYS, reach)
                 m, free = max(min(end, top + n) - left, 0) if causal else end - left, True
@@ -330,8 +329,8 @@ def _backward(
                 if m > 0:
                     _fetch(key[left : left + m], one, some_keys)
                     _fetch(value[left : left + m], one, some_values)
-                    product(zero, _at(some_keys), _at(panel), _at(p), False, (m, size, columns), each)
-                    product(zero, _at(some_values), _at(g_panel), _at(d), False, (m, size_v, columns), each)
+                    product(zero, _at(some_keys), _at(panel), _at(p), no, (m, size, columns), each)
+                    product(zero, _at(some_values), _at(g_panel), _at(d), no, (m, size_v, columns), each)
                     for i in range(0, n, lanes(q)):
                         now, norm, sum_dp_p = load(most, top + i), load(norms, top + i), load(along, i)
                         element = (head * length + top + i) * reach + left
@@ -345,13 +344,13 @@ def _backward(
                                 dropped, dx = where(kept, x * kept_scale, 0), where(kept, dx * kept_scale, 0)
                             store(p[j], i, dropped)
                             store(d[j], i, x * (dx - sum_dp_p))
-                    product(zero, _at(p), _at(g_out), _at(d_values), False, (m, n, across_v), each)
-                    product(zero, _at(d), _at(query), _at(d_keys), False, (m, n, across), each)
+                    product(zero, _at(p), _at(g_out), _at(d_values), no, (m, n, across_v), each)
+                    product(zero, _at(d), _at(query), _at(d_keys), no, (m, n, across), each)
                     product(zero, _at(d.T), _at(some_keys), _at(d_query), begun, (n, m, across), each)
                     begun = True
                 _deliver(d_keys[:m], one, top > 0, dk[b, h, left:end])
                 _deliver(d_values[:m], one, top > 0, dv[b, h, left:end])
-            _deliver(d_query[: n if begun else 0], scale, False, dq[b, h, top : top + n])
+            _deliver(d_query[: n if begun else 0], scale, no, dq[b, h, top : top + n])
     _keep(memory)
 
 

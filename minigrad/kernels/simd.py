@@ -25,7 +25,7 @@ from numba.core.codegen import get_host_cpu_features
 from numba.core.typeconv.castgraph import Conversion
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic as _intrinsic
-from numba.extending import lower_builtin, lower_cast, models, overload, register_model
+from numba.extending import lower_builtin, lower_cast, models, register_model
 
 intrinsic: Any = _intrinsic  # pyright does not know that the first argument is Numba's to give
 ir: Any = cgutils.ir  # pyright: ignore[reportPrivateImportUsage]  # llvmlite's, in the version that Numba uses
@@ -210,15 +210,11 @@ def _elementwise(emit: Callable[..., Lanes]) -> Any:
 
 
 # ---------------------------------------------------------------------------------------------------- memory and lanes
-def lanes(array: Any) -> int:
+@intrinsic
+def lanes(typing: Any, array: Any) -> Any:
     """How many elements of `array` make a vector."""
-    raise TypeError("lanes() is for Numba's code only")
-
-
-@overload(lanes, inline="always")
-def _lanes(array):
     count = _of(array).lanes
-    return lambda array: count
+    return types.intp(array), lambda context, builder, signature, arguments: ir.IntType(64)(count)
 
 
 @intrinsic
