@@ -32,7 +32,7 @@ from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
 PACKAGE = Path(__file__).parent
-USUALLY = 15  # seconds for the kernels of a training step, measured on two processors of 2022
+USUALLY = 13  # seconds for the kernels of a training step, measured on two processors of 2022
 NO_MATTER = ("THREAD", "CACHE", "CUDA", "COLOR")  # settings of Numba with these words in their names change no code
 
 

@@ -121,7 +121,7 @@ class Kernel:
         self.signature = signature  # of `serial`: the arguments and two whole numbers
         self.dispatcher = share.kernel(serial)
         self.dispatcher._cache = cache.Cache(serial)
-        self.pool = share.pool
+        self.pool, self.lightly_optimised = share.pool, share.lightly_optimised
         self.run = self._first
 
     def __call__(self, nanoseconds: float, items: int, *arguments: Any) -> None:
@@ -145,7 +145,7 @@ class Kernel:
 
     def _first(self, *arguments: Any) -> None:
         """Stands in for the compiled function at the first call."""
-        with _compiling:
+        with _compiling, self.lightly_optimised():
             self.dispatcher.disable_compile(False)
             self.dispatcher.compile((*self.signature, *self.signature[-2:]))
             self.dispatcher.disable_compile()
