@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from numba import njit, types
+from numba.core import config
 
 from minigrad import kernels
-from minigrad.kernels import reference, threads
+from minigrad.kernels import reference, share, threads
 from tests.test_kernels import factors
 
 
@@ -199,6 +200,19 @@ def test_several_python_threads_at_once(rng):
     assert all(all(r) for r in results)
 
 
+def test_the_users_own_code_is_compiled_at_the_users_level():
+    before, seen = config.OPT, []
+    with share.lightly_optimised():
+        seen.append(int(config.OPT))
+    with pytest.raises(ZeroDivisionError), share.lightly_optimised():
+        raise ZeroDivisionError
+    assert seen == [min(before, 1)]
+    assert config.OPT is before
+    kernel = threads.Kernel(njit(lambda first, last: None), ())
+    kernel(0, 1)
+    assert config.OPT is before
+
+
 def test_the_number_of_threads_can_be_set_and_read():
     kernels.set_num_threads(2)
     assert kernels.get_num_threads() == 2
@@ -231,6 +245,7 @@ def test_no_more_threads_are_started_than_were_asked_for():
 import os, numba
 from minigrad.kernels import threads
 from numba import njit, types
+from numba.core import config
 kernel = threads.Kernel(njit(lambda first, last: None), (types.intp, types.intp))
 before = len(os.listdir("/proc/self/task"))
 kernel(1e9, 10)
