@@ -126,8 +126,8 @@ def test_an_edit_is_never_answered_with_old_code(project, file, before, after, r
 
 def test_a_setting_of_numba_has_code_of_its_own_beside_the_other(project):
     run(project, MINIGRAD_QUIET="1")
-    assert run(project, MINIGRAD_QUIET="1", NUMBA_OPT="0") == ("compiled 3", "")
-    assert run(project, NUMBA_OPT="0") == ("loaded 3", "")
+    assert run(project, MINIGRAD_QUIET="1", NUMBA_LOOP_VECTORIZE="0") == ("compiled 3", "")
+    assert run(project, NUMBA_LOOP_VECTORIZE="0") == ("loaded 3", "")
     assert run(project, NUMBA_NUM_THREADS="1") == ("loaded 3", "")  # this one changes no code
     assert len(folders(project)) == 2
 

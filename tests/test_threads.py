@@ -208,8 +208,7 @@ def test_the_users_own_code_is_compiled_at_the_users_level():
         raise ZeroDivisionError
     assert seen == [min(before, 1)]
     assert config.OPT is before
-    kernel = threads.Kernel(njit(lambda first, last: None), ())
-    kernel(0, 1)
+    threads.Kernel(njit(lambda first, last: None), (types.intp, types.intp))(0, 1)
     assert config.OPT is before
 
 
