@@ -5,6 +5,8 @@ import weakref
 import numpy as np
 
 import minigrad as mg
+from minigrad import kernels
+from minigrad.leaves import SPARE
 from tests.graphs import forward_only, leaf
 
 
@@ -51,3 +53,13 @@ def test_a_gradient_that_a_graph_keeps_for_a_second_time_is_copied():
     a.grad = None
     y.backward(np.ones(3))
     assert a.grad.tolist() == [1, 1, 1]
+
+
+def test_the_gradient_that_a_kernel_has_made_is_not_copied(rng):
+    x, w = (leaf(rng.standard_normal((200, 200)), np.float32) for _ in range(2))
+    with kernels.use("numba"):
+        (x @ w).backward(rng.standard_normal((200, 200)))
+    for a in (x, w):
+        memory = a.grad.data.base
+        assert memory is not None  # its place in a page is chosen, see `pieces.empty`; a copy would own its memory
+        assert memory.nbytes - a.grad.data.nbytes <= SPARE

@@ -185,7 +185,7 @@ def _products(a, b, start, started, out, blocks, a2, b2, out2, blocks2, sums, sl
     """Slices first..last-1 of out = a @ b, of out2 = a2 @ b2, and of the column sums of a: of each as large a part.
 
     Three in one, because the way back of a linear layer wants all three, and to wake the threads takes time. Where
-    there is nothing to do, `out2` or `sums` are empty.
+    there is nothing to do, `out2` or `sums` are empty. The two products are a loop so that the code is there once.
     """
     for part in range(2):
         if part == 1:

@@ -22,8 +22,8 @@ import numpy as np
 from numba import njit
 
 from . import reference
-from .pieces import alike, dropped, dropping, empty, get, kernels, line, parts_of, put, rows_of, rule_of, same
-from .simd import VECTOR, fma, lanes, spread, total, where
+from .pieces import alike, dropped, dropping, empty, get, kernels, line, parts_of, put, rule_of, same
+from .simd import VECTOR, fma, lanes, spread, total, where, whole
 from .simd import first as these
 
 Array = np.ndarray
@@ -35,7 +35,7 @@ SHORT = [VECTOR * n for n in (1, 2, 4, 8)]  # bytes in a short row: the way back
 
 # ---------------------------------------------------------------------------------------------------------- short rows
 def _short_forward(width: int) -> Any:
-    load, store = rows_of(width)
+    load, store = whole(width)
 
     @njit(**_OPTIONS)
     def forward(x, branch, weight, bias, eps, adding, dropout, y, n, r, first, last):
@@ -59,7 +59,7 @@ def _short_forward(width: int) -> Any:
 
 
 def _short_backward(width: int) -> Any:
-    load, store = rows_of(width)
+    load, store = whole(width)
 
     @njit(**_OPTIONS)
     def backward(n, r, weight, g, dropout, dx, dbranch, sums, parts, first, last):

@@ -1,8 +1,6 @@
 """What the kernels that go over rows have in common: reading, writing and dropping a vector; declaring a kernel.
 
 A row is passed vector by vector. All but the last of them are whole, and a load or a store without a mask is cheaper.
-Where the width is known when the kernel is compiled, a row may be one vector, of as many lanes: the compiler cuts it
-into registers.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from numba import from_dtype, njit, types
 from numba.extending import register_jitable
 
 from . import bits, threads
-from .simd import Vector, _memory, intrinsic, kept, lanes, load, load_some, store, store_some, where
+from .simd import intrinsic, kept, lanes, load, load_some, store, store_some, where
 
 Array = np.ndarray
 
@@ -43,32 +41,6 @@ def put(x, i, n, vector):
         store(x, i, vector)
     else:
         store_some(x, i, n, vector)
-
-
-def rows_of(width: int) -> tuple[Any, Any]:
-    """`load` and `store` of a whole row of `width` elements, as one vector."""
-
-    @intrinsic
-    def load(typing: Any, array: Any, i: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            vector = context.get_value_type(signature.return_type)
-            array, i = arguments
-            place = _memory(context, builder, signature.args[0], array, i, vector)
-            return builder.load(place, align=signature.args[0].dtype.bitwidth // 8)
-
-        return Vector(array.dtype, width)(array, types.intp), generate
-
-    @intrinsic
-    def store(typing: Any, array: Any, i: Any, x: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            array, i, x = arguments
-            place = _memory(context, builder, signature.args[0], array, i, x.type)
-            builder.store(x, place, align=signature.args[0].dtype.bitwidth // 8)
-            return context.get_dummy_value()
-
-        return types.void(array, types.intp, Vector(array.dtype, width)), generate
-
-    return load, store
 
 
 @intrinsic

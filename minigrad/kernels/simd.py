@@ -59,9 +59,9 @@ class _Model(models.PrimitiveModel):
         super().__init__(dmm, fe_type, ir.VectorType(_llvm[fe_type.number], fe_type.lanes))
 
 
-def _of(array: Any) -> Vector:
-    """The vectors that an array of floats is read in."""
-    return Vector(array.dtype, VECTOR * 8 // array.dtype.bitwidth)
+def _of(array: Any, width: int = 0) -> Vector:
+    """The vectors that an array of floats is read in: of `width` elements, or else of one register."""
+    return Vector(array.dtype, width or VECTOR * 8 // array.dtype.bitwidth)
 
 
 # ------------------------------------------------------------------------------------------------ building instructions
@@ -249,17 +249,35 @@ def _some(builder: Any, name: str, vector: Any, result: Any, *arguments: Any) ->
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
-@intrinsic
-def load(typing: Any, array: Any, i: Any) -> Any:
-    """array[i], array[i + 1], ... for all lanes."""
+def whole(width: int = 0) -> tuple[Any, Any]:
+    """`load` and `store` of vectors of `width` elements, which may fill many registers, or else of one register.
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        vector = context.get_value_type(signature.return_type)
-        array, i = arguments
-        place = _memory(context, builder, signature.args[0], array, i, vector)
-        return builder.load(place, align=signature.args[0].dtype.bitwidth // 8)
+    load(array, i) is array[i], array[i + 1], ... for all lanes; store(array, i, x) makes them x.
+    """
 
-    return _of(array)(array, types.intp), generate
+    @intrinsic
+    def load(typing: Any, array: Any, i: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            vector = context.get_value_type(signature.return_type)
+            place = _memory(context, builder, signature.args[0], arguments[0], arguments[1], vector)
+            return builder.load(place, align=signature.args[0].dtype.bitwidth // 8)
+
+        return _of(array, width)(array, types.intp), generate
+
+    @intrinsic
+    def store(typing: Any, array: Any, i: Any, x: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array, i, x = arguments
+            place = _memory(context, builder, signature.args[0], array, i, x.type)
+            builder.store(x, place, align=signature.args[0].dtype.bitwidth // 8)
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp, _of(array, width)), generate
+
+    return load, store
+
+
+load, store = whole()
 
 
 @intrinsic
@@ -292,19 +310,6 @@ def load_flags(typing: Any, like: Any, array: Any, i: Any, n: Any) -> Any:
         return builder.icmp_unsigned("!=", loaded, zero)
 
     return Vector(types.boolean, like.lanes)(like, array, types.intp, types.intp), generate
-
-
-@intrinsic
-def store(typing: Any, array: Any, i: Any, x: Any) -> Any:
-    """array[i], array[i + 1], ... = x in all lanes."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, i, x = arguments
-        place = _memory(context, builder, signature.args[0], array, i, x.type)
-        builder.store(x, place, align=signature.args[0].dtype.bitwidth // 8)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, _of(array)), generate
 
 
 @intrinsic
