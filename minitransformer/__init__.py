@@ -7,12 +7,13 @@
 """
 
 from .attention import ATTENTIONS, MultiHeadAttention, ScaledDotProduct
+from .cache import Cache
 from .config import TransformerConfig
 from .decoding import Step, evaluating, greedy
 from .evaluate import Scores, Translator
 from .layers import ACTIVATIONS, NORMS, AddNorm, DecoderLayer, EncoderLayer, FeedForward, PreNorm
 from .masks import causal_mask, padding_mask
-from .model import Decoder, DecoderCache, Encoder, TokenEmbedding, Transformer
+from .model import Decoder, Encoder, TokenEmbedding, Transformer
 from .positions import POSITIONS, Learned, Positions, Sinusoidal
 from .schedule import noam
 from .train import TrainConfig, Trainer, TrainingError

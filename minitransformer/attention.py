@@ -12,6 +12,7 @@ import numpy as np
 import minigrad as mg
 from minigrad import nn
 
+from .cache import KeysAndValues
 from .positions import Positions
 
 Tap = Callable[[str, Any], Any]
@@ -53,39 +54,6 @@ class ScaledDotProduct(nn.Module):
 
 
 ATTENTIONS: dict[str, Callable[[int], nn.Module]] = {"scaled_dot": ScaledDotProduct}
-
-
-class KeysAndValues:
-    """The keys and values of one attention, kept between the steps of decoding."""
-
-    def __init__(self) -> None:
-        self.kept: tuple[mg.Tensor, mg.Tensor] | None = None
-
-    def __call__(self, attention: MultiHeadAttention, key: mg.Tensor, value: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
-        """All keys and values (B, H, S, K) that there are now to attend to."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what is kept")
-
-
-class Growing(KeysAndValues):
-    """For self-attention: those of the new tokens join those of the tokens before."""
-
-    def __call__(self, attention: MultiHeadAttention, key: mg.Tensor, value: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
-        """Project the new tokens, and return the keys and values of all."""
-        new = attention.keys_and_values(key, value)
-        if self.kept is not None:
-            new = tuple(mg.ops.cat(old, more, dim=2) for old, more in zip(self.kept, new, strict=True))
-        self.kept = new
-        return self.kept
-
-
-class Fixed(KeysAndValues):
-    """For cross-attention: the source does not change, so once is enough."""
-
-    def __call__(self, attention: MultiHeadAttention, key: mg.Tensor, value: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
-        """Project at the first call only."""
-        if self.kept is None:
-            self.kept = attention.keys_and_values(key, value)
-        return self.kept
 
 
 class MultiHeadAttention(nn.Module):

@@ -33,7 +33,7 @@ class Step:
         self.model = model
         self.memory = model.encode(src)
         self.memory_mask = model.padding_mask(src)
-        self.cache = model.decoder.new_cache() if use_cache else None
+        self.cache = model.new_cache() if use_cache else None
         self.never = np.zeros(model.config.target_vocab_size, bool)
         self.never[[model.config.pad_id, model.config.bos_id]] = True
 
@@ -65,8 +65,8 @@ def greedy(model: Transformer, src: Any, max_len: int | None = None, use_cache: 
     if max_len is not None and max_len < 1:
         raise ValueError(f"greedy(): max_len is {max_len}; it must be at least 1.")
     limits = 2 * (src != config.pad_id).sum(axis=1) + 10 if max_len is None else np.full(len(src), max_len)  # (B,)
-    if model.decoder.positions.max_len is not None:
-        limits = np.minimum(limits, model.decoder.positions.max_len)
+    if model.max_len is not None:
+        limits = np.minimum(limits, model.max_len)
     written = np.full((len(src), 1), config.bos_id)
     ended = np.zeros(len(src), bool)
     with evaluating(model):

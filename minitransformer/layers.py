@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import minigrad as mg
 from minigrad import nn
 from minigrad.nn import functional as F
 
-from .attention import Fixed, Growing, MultiHeadAttention
+from .attention import MultiHeadAttention
+from .cache import LayerCache
 from .positions import Positions
 
 if TYPE_CHECKING:
@@ -149,13 +150,6 @@ class EncoderLayer(nn.Module):
         x = self.add_norm1(x, lambda x: self.self_attn(x, x, x, mask, positions=positions))
         x = self.tap("resid_mid", x)
         return self.tap("resid_post", self.add_norm2(x, self.ffn))
-
-
-class LayerCache(NamedTuple):
-    """What one decoder layer keeps between the steps of decoding."""
-
-    self_attn: Growing
-    cross_attn: Fixed
 
 
 class DecoderLayer(nn.Module):

@@ -11,9 +11,9 @@ import numpy as np
 import minigrad as mg
 from minigrad import nn
 
-from .attention import Fixed, Growing
+from .cache import Cache
 from .config import TransformerConfig
-from .layers import NORMS, DecoderLayer, EncoderLayer, LayerCache
+from .layers import NORMS, DecoderLayer, EncoderLayer
 from .masks import causal_mask, padding_mask
 from .positions import POSITIONS, Added
 
@@ -91,14 +91,6 @@ class Encoder(Stack):
         return self.norm(x)
 
 
-class DecoderCache:
-    """What a decoder has computed for the first `length` tokens of a batch of sentences."""
-
-    def __init__(self, num_layers: int) -> None:
-        self.length = 0
-        self.layers = [LayerCache(Growing(), Fixed()) for _ in range(num_layers)]
-
-
 class Decoder(Stack):
     """The right half of the paper's figure 1, above the embedding; its layers look at the encoder's output."""
 
@@ -111,7 +103,7 @@ class Decoder(Stack):
         memory: mg.Tensor,
         mask: Any = None,
         memory_mask: Any = None,
-        cache: DecoderCache | None = None,
+        cache: Cache | None = None,
     ) -> mg.Tensor:
         """From what `embed` made of the tokens, x (B, T, D), and the encoder's output, memory (B, S, D), to (B, T, D).
 
@@ -125,10 +117,6 @@ class Decoder(Stack):
         if cache is not None:
             cache.length += x.shape[1]
         return self.norm(x)
-
-    def new_cache(self) -> DecoderCache:
-        """Make an empty cache, for one batch of sentences."""
-        return DecoderCache(len(self.layers))
 
 
 class Transformer(nn.Module):
@@ -180,9 +168,7 @@ class Transformer(nn.Module):
         src = tokens("src", src)
         return self.encoder(self.encoder.embed(self.src_embed, src), self.padding_mask(src))
 
-    def decode(
-        self, tgt: Any, memory: mg.Tensor, memory_mask: Any = None, cache: DecoderCache | None = None
-    ) -> mg.Tensor:
+    def decode(self, tgt: Any, memory: mg.Tensor, memory_mask: Any = None, cache: Cache | None = None) -> mg.Tensor:
         """From target tokens (B, T), memory (B, S, D) and its mask (B, 1, 1, S) to logits (B, T, V).
 
         With a cache, which should hold what was computed for the first tokens of `tgt`, only the others are computed,
@@ -197,6 +183,15 @@ class Transformer(nn.Module):
         mask = causal_mask(tgt.shape[1] - done, offset=done).data & self.padding_mask(tgt).data  # (B, 1, T, done + T)
         x = self.decoder(self.decoder.embed(self.tgt_embed, tgt[:, done:], done), memory, mask, memory_mask, cache)
         return self.tap("logits", self.generator(x))  # (B, T, V)
+
+    def new_cache(self) -> Cache:
+        """Make an empty cache for `decode`, for one batch of sentences."""
+        return Cache(len(self.decoder.layers))
+
+    @property
+    def max_len(self) -> int | None:
+        """The longest text that `decode` can read, None if there is no limit."""
+        return self.decoder.positions.max_len
 
     def padding_mask(self, ids: Any) -> mg.Tensor:
         """Where `ids` (B, S) are tokens and not padding: (B, 1, 1, S)."""

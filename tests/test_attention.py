@@ -7,7 +7,7 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.core import observe
 from minitransformer import MultiHeadAttention, Positions, ScaledDotProduct, causal_mask
-from minitransformer.attention import Fixed, Growing
+from minitransformer.cache import Fixed, Growing
 from tests.graphs import Recorder
 from tests.models import small_model
 

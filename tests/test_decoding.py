@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import nn
-from minitransformer import DecoderCache, Positions, Step, Transformer, evaluating, greedy
+from minitransformer import Cache, Positions, Step, Transformer, evaluating, greedy
 from tests.models import sentences, small_model
 
 PAD, BOS, EOS = 0, 1, 2
@@ -99,8 +99,8 @@ def test_the_cache_holds_what_was_computed_and_computes_the_rest(rng):
     src, tgt = sentences(rng, [5, 2]), sentences(rng, [6, 4], bos=True)
     memory, mask = model.encode(src), model.padding_mask(src)
     whole = model.decode(tgt, memory, mask).detach().numpy()
-    cache = model.decoder.new_cache()
-    assert isinstance(cache, DecoderCache)
+    cache = model.new_cache()
+    assert isinstance(cache, Cache)
     pieces = []
     for stop in (2, 3, 6):
         with nn.capture(model, "decoder.layers.*_attn.k") as seen:
@@ -133,7 +133,7 @@ def test_positions_go_on_where_the_cache_ends(rng):
     model = small_model(num_decoder_layers=1, positions="none")
     model.decoder.positions = spy = Spy()
     memory, tgt = model.encode(sentences(rng, [4])), sentences(rng, [5], bos=True)
-    cache = model.decoder.new_cache()
+    cache = model.new_cache()
     for stop in (3, 5):
         model.decode(tgt[:, :stop], memory, cache=cache)
     first = [("embed", [0, 1, 2]), ("rotate", [0, 1, 2], [0, 1, 2])]
