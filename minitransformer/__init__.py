@@ -6,14 +6,38 @@
 (1, 1)
 """
 
-from .attention import ATTENTIONS, MultiHeadAttention, ScaledDotProduct
+from .attention import MultiHeadAttention
 from .cache import Cache
 from .config import TransformerConfig
 from .decoding import Step, evaluating, greedy
 from .evaluate import Scores, Translator
-from .layers import ACTIVATIONS, NORMS, AddNorm, DecoderLayer, EncoderLayer, FeedForward, PreNorm
+from .layers import (
+    ACTIVATIONS,
+    FEED_FORWARDS,
+    NORMS,
+    AddNorm,
+    BatchNorm,
+    DecoderLayer,
+    EncoderLayer,
+    FeedForward,
+    PreNorm,
+    SwiGLU,
+)
 from .masks import causal_mask, padding_mask
 from .model import Decoder, Encoder, TokenEmbedding, Transformer
-from .positions import POSITIONS, Learned, Positions, Sinusoidal
+from .positions import (
+    POSITIONS,
+    ALiBi,
+    Axial,
+    Learned,
+    Positions,
+    Relative,
+    Rotary,
+    Sinusoidal,
+    SinusoidalInit,
+    T5Bias,
+    TransformerXL,
+)
 from .schedule import noam
+from .scores import ATTENTIONS, SCALES, Additive, General, ScaledDotProduct, Score
 from .train import TrainConfig, Trainer, TrainingError

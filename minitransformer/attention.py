@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,46 +12,9 @@ from minigrad import nn
 
 from .cache import KeysAndValues
 from .positions import Positions
+from .scores import ATTENTIONS, ScaledDotProduct
 
-Tap = Callable[[str, Any], Any]
 NO_POSITIONS = Positions()
-
-
-class ScaledDotProduct(nn.Module):
-    """z = dropout(softmax(q k^T / sqrt(K))) v                                 (Vaswani et al. 2017, equation 1).
-
-    A score module: what a query and a key have to do with each other. It has no parameters; others may. It sees all
-    heads at once, and shows its scores and its pattern to `tap`, the tap of the attention that it belongs to, which is
-    given only while somebody watches them: else the fused op runs, in which they never exist as tensors.
-
-    head_dim: the size K of queries and keys.
-    """
-
-    def __init__(self, head_dim: int) -> None:
-        super().__init__()
-        self.scale = 1 / math.sqrt(head_dim)
-
-    def forward(
-        self,
-        q: mg.Tensor,
-        k: mg.Tensor,
-        v: mg.Tensor,
-        mask: Any = None,
-        bias: Any = None,
-        dropout_p: float = 0.0,
-        tap: Tap | None = None,
-    ) -> mg.Tensor:
-        """From q (B, H, T, K), k and v (B, H, S, K), mask and bias broadcasting to (B, H, T, S), to z (B, H, T, K)."""
-        attend = mg.ops.scaled_dot_product_attention if tap is None else partial(mg.ops.attention_definition, tap=tap)
-        seed = mg.random.next_seed() if dropout_p > 0 else None
-        return attend(q, k, v, mask, bias, scale=self.scale, dropout_p=dropout_p, seed=seed)
-
-    def extra_repr(self) -> str:
-        """The scale."""
-        return f"scale={self.scale:.4g}"
-
-
-ATTENTIONS: dict[str, Callable[[int], nn.Module]] = {"scaled_dot": ScaledDotProduct}
 
 
 class MultiHeadAttention(nn.Module):
@@ -64,7 +25,8 @@ class MultiHeadAttention(nn.Module):
 
     d_model: size of inputs and output; nhead: the number H of heads; head_dim: the size K of each head, d_model / nhead
     unless given; dropout: on the attention weights; bias: whether the projections have one; share_qk: one projection
-    for queries and keys (a weakness, there to be measured); attention: the score module, a name in ATTENTIONS.
+    for queries and keys (a weakness, there to be measured); attention: the score module, a name in ATTENTIONS; scale:
+    what its scores are multiplied by, a number or a name in SCALES.
     Raises ValueError if d_model is not a multiple of nhead and no head_dim is given.
 
     Taps: `q` (B, H, T, K), `k` and `v` (B, H, S, K) as projected; `scores`, `pattern` (B, H, T, S) before and after the
@@ -91,6 +53,7 @@ class MultiHeadAttention(nn.Module):
         bias: bool = True,
         share_qk: bool = False,
         attention: str = "scaled_dot",
+        scale: str | float = "sqrt",
     ) -> None:
         super().__init__()
         if head_dim is None and d_model % nhead:
@@ -105,7 +68,7 @@ class MultiHeadAttention(nn.Module):
         self.k_proj = self.q_proj if share_qk else nn.Linear(d_model, inner, bias=bias)
         self.v_proj = nn.Linear(d_model, inner, bias=bias)
         self.out_proj = nn.Linear(inner, d_model, bias=bias)
-        self.score = ATTENTIONS[attention](self.head_dim)
+        self.score = ATTENTIONS[attention](self.head_dim, nhead, scale)
 
     def forward(
         self,
@@ -135,15 +98,18 @@ class MultiHeadAttention(nn.Module):
         q = self.tap("q", self._split(self.q_proj(query)))  # (B, H, T, K)
         k, v = self.keys_and_values(key, value) if cache is None else cache(self, key, value)  # (B, H, S, K)
         q_pos, k_pos = np.arange(offset, offset + q.shape[2]), np.arange(k.shape[2])
+        bias = positions.bias(q, q_pos, k_pos)
         q, k = positions.rotate(q, k, q_pos, k_pos)
+        mixes = type(positions).mix is not Positions.mix
         z = self.score(
             q,
             k,
             v,
             mask,
-            positions.bias(q, q_pos, k_pos),
+            bias,
             dropout_p=self.dropout if self.training else 0.0,
             tap=self.tap if self.watched("scores", "pattern") else None,
+            mix=partial(positions.mix, q_pos=q_pos, k_pos=k_pos) if mixes else None,
         )
         z = mg.ops.join_heads(self.tap("z", z))  # (B, T, H K)
         return self.tap("out", self.out_proj(z))  # (B, T, D)
@@ -158,6 +124,7 @@ class MultiHeadAttention(nn.Module):
             and mine._split is MultiHeadAttention._split
             and theirs.rotate is Positions.rotate
             and theirs.bias is Positions.bias
+            and theirs.mix is Positions.mix
         )
 
     def _fused(self, x: mg.Tensor, memory: mg.Tensor | None, mask: Any) -> mg.Tensor:

@@ -77,6 +77,10 @@ class Cache:
         self.length = 0
         self.layers = [LayerCache(Growing(), Fixed()) for _ in range(num_layers)]
 
+    def grow(self, tokens: int) -> None:
+        """Note that the layers have seen so many more tokens."""
+        self.length += tokens
+
     def select(self, rows: Array) -> None:
         """Keep these sentences of the batch, in this order; one may be there several times."""
         for part in self._parts():
@@ -92,3 +96,53 @@ class Cache:
 
     def _parts(self) -> list[KeysAndValues]:
         return [part for layer in self.layers for part in layer]
+
+
+class Segment(KeysAndValues):
+    """For a long text in segments: a layer also looks at what it read in those before     (Dai et al. 2019, 3.2).
+
+        h~ = concat(stop-gradient(h of the last segments), h),   k = W_K h~,   v = W_V h~
+
+    Of the past, the inputs of the attention are kept, (B, memory_len, D), without a graph: the next segment uses them,
+    but its gradient ends there.
+    """
+
+    def __init__(self, memory_len: int) -> None:
+        super().__init__()
+        self.memory_len = memory_len
+        self.memory: mg.Tensor | None = None
+
+    def __call__(self, attention: MultiHeadAttention, key: mg.Tensor, value: mg.Tensor) -> Pair:
+        """Project this segment and what is kept of the ones before; then keep the last of both."""
+        key = key if self.memory is None else mg.cat([self.memory, key], dim=1)
+        self.memory = key[:, max(0, key.shape[1] - self.memory_len) :].detach()
+        return attention.keys_and_values(key, key)
+
+    def select(self, rows: Array) -> None:
+        """Keep these texts of the batch, in this order."""
+        self.memory = self.memory and self.memory[rows]
+
+    def truncate(self, length: int) -> None:
+        """Raise ValueError: what has been pushed out cannot come back."""
+        raise ValueError("Segment.truncate(): what came before the memory is gone. Use a Cache to take tokens back.")
+
+
+class Segments(Cache):
+    """What a stack of layers remembers of the earlier segments of a text: the last `memory_len` tokens.
+
+    Its length is that of the memory, so distances are right; places are counted from the beginning of the memory, and
+    schemes that add a vector to every place would count them anew in every segment. This is for relative ones.
+
+    Raises ValueError for a negative memory_len.
+    """
+
+    def __init__(self, num_layers: int, memory_len: int) -> None:
+        super().__init__(0)
+        if memory_len < 0:
+            raise ValueError(f"Segments(): memory_len is {memory_len}; it must be at least 0.")
+        self.memory_len = memory_len
+        self.layers = [LayerCache(Segment(memory_len), Fixed()) for _ in range(num_layers)]
+
+    def grow(self, tokens: int) -> None:
+        """Note that the layers have seen so many more tokens."""
+        self.length = min(self.length + tokens, self.memory_len)

@@ -7,19 +7,40 @@ from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any
 
-from .attention import ATTENTIONS
-from .layers import ACTIVATIONS, NORMS
+from .layers import FEED_FORWARDS, NORMS
 from .positions import POSITIONS
+from .scores import ATTENTIONS, SCALES, scale_of
 
 CHOICES: dict[str, Mapping[str, Any]] = {
-    "activation": ACTIVATIONS,
+    "activation": FEED_FORWARDS,
     "attention": ATTENTIONS,
     "norm": NORMS,
     "positions": POSITIONS,
 }
-SIZES = ("src_vocab_size", "d_model", "nhead", "num_encoder_layers", "num_decoder_layers", "dim_feedforward", "max_len")
+SIZES = (
+    "src_vocab_size",
+    "d_model",
+    "nhead",
+    "num_encoder_layers",
+    "num_decoder_layers",
+    "dim_feedforward",
+    "max_len",
+    "max_relative_distance",
+    "t5_buckets",
+    "t5_max_distance",
+)
 OPTIONAL_SIZES = ("tgt_vocab_size", "head_dim")
-FLAGS = ("norm_first", "bias", "residual", "tie_weights", "scale_embedding", "share_qk")
+FLAGS = (
+    "norm_first",
+    "bias",
+    "residual",
+    "tie_weights",
+    "scale_embedding",
+    "embedding_norm",
+    "share_qk",
+    "cross_positions",
+    "batch_norm_padding",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,23 +49,32 @@ class TransformerConfig:
 
     With PyTorch's names: d_model, the size of every vector between the layers; nhead, the heads of each attention;
     num_encoder_layers, num_decoder_layers; dim_feedforward, the size inside the feed-forward networks; dropout, on the
-    attention weights, on the output of each sublayer and on the sum of embedding and position; activation, "relu" or
-    "gelu"; norm_first, the norm before each sublayer instead of after the addition; layer_norm_eps; bias, whether
-    linear layers and norms have one.
+    attention weights, on the output of each sublayer and on the sum of embedding and position; activation, "relu",
+    "gelu", and also "gelu_tanh", "swiglu" (a gated network) or "none" (no feed-forward network at all); norm_first, the
+    norm before each sublayer instead of after the addition; layer_norm_eps, of whatever norm; bias, whether linear
+    layers and LayerNorm have one.
 
     And with ours:
 
     src_vocab_size, tgt_vocab_size: tokens of the two sides; None: the target has the source's vocabulary.
-    positions: "sinusoidal", "learned" or "none". max_len: how many positions learned ones have.
+    positions: "sinusoidal", "learned", "sinusoidal_init", "axial", "relative", "transformer_xl", "rotary", "alibi",
+    "t5" or "none". max_len: how many positions "learned", "sinusoidal_init" and "axial" have. max_relative_distance: where
+    "relative" clips. t5_buckets, t5_max_distance: of "t5". cross_positions: the schemes that act inside attention do so
+    in cross-attention, too, between places in target and source.
     activation_dropout: dropout after the activation of the feed-forward networks. The paper has none there, PyTorch's
     layers the same as elsewhere.
-    attention: how scores are made; "scaled_dot". head_dim: size of a head; None: d_model / nhead.
-    share_qk: one projection for queries and keys. norm: "layer" or "none". residual: x + f(x), or f(x) only.
+    attention: how scores are made; "scaled_dot", "additive" or "general". attention_scale: what the scores of
+    "scaled_dot" and "general" are multiplied by; "sqrt" (1/sqrt(head size)), "d_k" (1/head size), "none" or a number.
+    head_dim: size of a head; None: d_model / nhead. share_qk: one projection for queries and keys.
+    norm: "layer", "rms", "batch" or "none". batch_norm_padding: whether padding counts in the means of "batch".
+    residual: x + f(x), or f(x) only.
     final_norm: one more norm after the last layer of encoder and decoder, as nn.Transformer has it; None: only with
     norm_first, where nothing else would normalise the output. The paper's model has none.
     tie_weights: the output layer uses the embedding of the target as its weight, and where the vocabulary is shared
     (tgt_vocab_size is None) the source is embedded by it, too: the paper's section 3.4.
-    scale_embedding: embeddings times sqrt(d_model), also section 3.4.
+    scale_embedding: embeddings times sqrt(d_model), also section 3.4. embedding_std: standard deviation of the
+    embeddings at the start; None: 1/sqrt(d_model). embedding_norm: a norm on the sum of embedding and position, before
+    dropout, as in BERT.
     pad_id, bos_id, eos_id: padding, begin and end of sentence, in both vocabularies.
 
     Raises ValueError for a value that is not legal, naming the field and what would be.
@@ -54,7 +84,7 @@ class TransformerConfig:
     True
     >>> TransformerConfig(src_vocab_size=1000, positions="absolute")
     Traceback (most recent call last):
-    ValueError: TransformerConfig: positions is 'absolute'; it must be one of 'learned', 'none', 'sinusoidal'.
+    ValueError: TransformerConfig: positions is 'absolute'; it must be one of 'alibi', 'axial', 'learned', ...
     """
 
     src_vocab_size: int
@@ -72,14 +102,22 @@ class TransformerConfig:
     bias: bool = True
     positions: str = "sinusoidal"
     max_len: int = 512
+    max_relative_distance: int = 16
+    t5_buckets: int = 32
+    t5_max_distance: int = 128
+    cross_positions: bool = False
     attention: str = "scaled_dot"
+    attention_scale: str | float = "sqrt"
     head_dim: int | None = None
     share_qk: bool = False
     norm: str = "layer"
+    batch_norm_padding: bool = False
     residual: bool = True
     final_norm: bool | None = None
     tie_weights: bool = False
     scale_embedding: bool = True
+    embedding_std: float | None = None
+    embedding_norm: bool = False
     pad_id: int = 0
     bos_id: int = 1
     eos_id: int = 2
@@ -101,17 +139,36 @@ class TransformerConfig:
             value = getattr(self, field)
             self._check(field, is_number(value) and 0 <= value < 1, "at least 0 and below 1")
         self._check("layer_norm_eps", is_number(self.layer_norm_eps) and self.layer_norm_eps > 0, "positive")
-        if self.positions == "sinusoidal":
-            self._check("d_model", self.d_model % 2 == 0, "even, for sinusoidal positions")
+        self._check("embedding_std", self.embedding_std is None or is_number(self.embedding_std), "a number, or None")
+        known = isinstance(self.attention_scale, str) and self.attention_scale in SCALES
+        self._check(
+            "attention_scale",
+            known or is_number(self.attention_scale),
+            f"a number, or one of {', '.join(map(repr, sorted(SCALES)))}",
+        )
         if self.head_dim is None:
             self._check(
                 "nhead", self.d_model % self.nhead == 0, f"a divisor of d_model = {self.d_model}, or give head_dim"
             )
+        self._check_positions()
         tokens = min(self.src_vocab_size, self.target_vocab_size)
         ids = (self.pad_id, self.bos_id, self.eos_id)
         for field, value in zip(("pad_id", "bos_id", "eos_id"), ids, strict=True):
             legal = is_integer(value, 0) and value < tokens and ids.count(value) == 1
             self._check(field, legal, f"a token, 0 to {tokens - 1}, unlike the other two of pad_id, bos_id, eos_id")
+
+    def _check_positions(self) -> None:
+        """Schemes whose numbers come in pairs, or whose buckets have to be enough."""
+        if self.positions in ("sinusoidal", "sinusoidal_init", "transformer_xl"):
+            self._check("d_model", self.d_model % 2 == 0, f"even, for {self.positions} positions")
+        if self.positions == "axial":
+            self._check("d_model", self.d_model > 1, "at least 2, for axial positions")
+        if self.positions == "rotary":
+            name = "d_model" if self.head_dim is None else "head_dim"
+            self._check(name, self.size_of_head % 2 == 0, "such that heads have an even size, for rotary positions")
+        if self.positions == "t5":
+            self._check("t5_buckets", self.t5_buckets % 2 == 0 and self.t5_buckets > 3, "even, and at least 4")
+            self._check("t5_max_distance", self.t5_max_distance > self.t5_buckets // 2, "above half of t5_buckets")
 
     def _check(self, field: str, legal: bool, rule: str) -> None:
         if not legal:
@@ -121,6 +178,16 @@ class TransformerConfig:
     def target_vocab_size(self) -> int:
         """The tokens of the target, also where the vocabulary is shared."""
         return self.src_vocab_size if self.tgt_vocab_size is None else self.tgt_vocab_size
+
+    @property
+    def size_of_head(self) -> int:
+        """The size of queries and keys."""
+        return self.d_model // self.nhead if self.head_dim is None else self.head_dim
+
+    @property
+    def scale_of_scores(self) -> float:
+        """What scores are multiplied by, as a number."""
+        return scale_of(self.attention_scale, self.size_of_head)
 
     @property
     def ends_with_norm(self) -> bool:

@@ -13,7 +13,7 @@ from minigrad import nn
 
 from .cache import Cache
 from .config import TransformerConfig
-from .layers import NORMS, DecoderLayer, EncoderLayer
+from .layers import NORMS, DecoderLayer, EncoderLayer, normalise
 from .masks import causal_mask, padding_mask
 from .positions import POSITIONS, Added
 
@@ -24,13 +24,16 @@ class TokenEmbedding(nn.Embedding):
     """A vector for every token, times sqrt(d_model)                              (Vaswani et al. 2017, section 3.4).
 
     The table starts normal with variance 1/d_model: as the weight of the output layer it needs small numbers, as
-    embedding numbers near 1, and the factor sqrt(d_model) lets one table be both. The row of padding starts at 0 and,
-    as an embedding, gets no gradient. Tap: `embed`, the scaled vectors (B, T, D).
+    embedding numbers near 1, and the factor sqrt(d_model) lets one table be both. `scale_embedding` and `embedding_std`
+    change the two. The row of padding starts at 0 and, as an embedding, gets no gradient.
+
+    Tap: `embed`, the scaled vectors (B, T, D).
     """
 
     taps = ("embed",)
 
     def __init__(self, vocab_size: int, config: TransformerConfig) -> None:
+        self.std = config.d_model**-0.5 if config.embedding_std is None else config.embedding_std
         super().__init__(vocab_size, config.d_model, padding_idx=config.pad_id)
         self.scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
 
@@ -38,7 +41,7 @@ class TokenEmbedding(nn.Embedding):
         """Draw new parameters."""
         super().reset_parameters()  # normal with variance 1, padding 0
         with mg.no_grad():
-            self.weight *= self.embedding_dim**-0.5
+            self.weight *= self.std
 
     def forward(self, input: Any, added: mg.Tensor | None = None, dropout: float = 0.0) -> mg.Tensor:
         """From tokens (B, T) to vectors (B, T, D).
@@ -56,46 +59,61 @@ class TokenEmbedding(nn.Embedding):
 class Stack(nn.Module):
     """What encoder and decoder have in common: positions, dropout, layers, and a final norm where it is wanted."""
 
-    def __init__(self, config: TransformerConfig, make_layer: Callable[[TransformerConfig], nn.Module], n: int) -> None:
+    def __init__(
+        self, config: TransformerConfig, make_layer: Callable[[TransformerConfig], nn.Module], n: int, both: bool
+    ) -> None:
         super().__init__()
-        self.positions = POSITIONS[config.positions](config)
+        self.positions = POSITIONS[config.positions](config, n, both)
+        self.embed_norm = NORMS[config.norm](config) if config.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(make_layer(config) for _ in range(n))
         self.norm = NORMS[config.norm](config) if config.ends_with_norm else nn.Identity()
 
-    def embed(self, table: TokenEmbedding, ids: Array, offset: int = 0) -> mg.Tensor:
+    def embed(self, table: TokenEmbedding, ids: Array, offset: int = 0, real: Any = None) -> mg.Tensor:
         """Make the vectors (B, T, D) that enter the first layer of tokens (B, T), of which the first is at `offset`.
 
-        dropout(positions(scale table[ids])): what is added at the very bottom of the paper's figure.
+        dropout(norm(positions(scale table[ids]))): what is added at the very bottom of the paper's figure; the norm
+        only with `embedding_norm`.
         """
         pos = np.arange(offset, offset + ids.shape[1])
         positions, dropout = self.positions, self.dropout
         as_made = nn.as_made(nn.Dropout, dropout) and nn.as_made(TokenEmbedding, table)
-        as_made = as_made and type(positions).embed is Added.embed
+        as_made = as_made and nn.as_made(nn.Identity, self.embed_norm) and type(positions).embed is Added.embed
         if isinstance(positions, Added) and as_made and nn.may_fuse():
             added = positions.encoding(pos).type_as(table.weight)  # (T, D)
             return table(ids, added, dropout.p if dropout.training else 0.0)
-        return self.dropout(self.positions.embed(table(ids), pos))
+        return self.dropout(normalise(self.embed_norm, self.positions.embed(table(ids), pos), real))
 
 
 class Encoder(Stack):
-    """The left half of the paper's figure 1, above the embedding."""
+    """The left half of the paper's figure 1, above the embedding; `causal`: no token will look at a later one."""
 
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__(config, EncoderLayer, config.num_encoder_layers)
+    def __init__(self, config: TransformerConfig, num_layers: int | None = None, causal: bool = False) -> None:
+        n = config.num_encoder_layers if num_layers is None else num_layers
+        super().__init__(config, EncoderLayer, n, both=not causal)
 
-    def forward(self, x: mg.Tensor, mask: Any = None) -> mg.Tensor:
-        """From what `embed` made, (B, S, D), to (B, S, D); the mask broadcasts to (B, H, S, S)."""
-        for layer in self.layers:
-            x = layer(x, mask, self.positions)
-        return self.norm(x)
+    def forward(self, x: mg.Tensor, mask: Any = None, real: Any = None, cache: Cache | None = None) -> mg.Tensor:
+        """From what `embed` made, (B, S, D), to (B, S, D).
+
+        The mask broadcasts to (B, H, S, cache.length + S); `real` (B, S) says what is no padding. With a cache, x
+        are the tokens after those in the cache, which grows by them.
+        """
+        offset, caches = (0, [None] * len(self.layers)) if cache is None else (cache.length, cache.layers)
+        for number, (layer, layer_cache) in enumerate(zip(self.layers, caches, strict=True)):
+            x = layer(x, mask, self.positions.of_layer(number), real, offset, layer_cache)
+        if cache is not None:
+            cache.grow(x.shape[1])
+        return normalise(self.norm, x, real)
 
 
 class Decoder(Stack):
     """The right half of the paper's figure 1, above the embedding; its layers look at the encoder's output."""
 
     def __init__(self, config: TransformerConfig) -> None:
-        super().__init__(config, DecoderLayer, config.num_decoder_layers)
+        n = config.num_decoder_layers
+        super().__init__(config, DecoderLayer, n, both=False)
+        across = config.positions if config.cross_positions else "none"
+        self.cross_positions = POSITIONS[across](config, n, True)
 
     def forward(
         self,
@@ -103,20 +121,21 @@ class Decoder(Stack):
         memory: mg.Tensor,
         mask: Any = None,
         memory_mask: Any = None,
+        real: Any = None,
         cache: Cache | None = None,
     ) -> mg.Tensor:
         """From what `embed` made of the tokens, x (B, T, D), and the encoder's output, memory (B, S, D), to (B, T, D).
 
         With a cache, x are the tokens after those in the cache, which grows by them. The masks broadcast to
-        (B, H, T, cache.length + T) and (B, H, T, S).
+        (B, H, T, cache.length + T) and (B, H, T, S); `real` (B, T) says what is no padding.
         """
-        offset = 0 if cache is None else cache.length
-        caches = [None] * len(self.layers) if cache is None else cache.layers
-        for layer, layer_cache in zip(self.layers, caches, strict=True):
-            x = layer(x, memory, mask, memory_mask, self.positions, offset, layer_cache)
+        offset, caches = (0, [None] * len(self.layers)) if cache is None else (cache.length, cache.layers)
+        for number, (layer, layer_cache) in enumerate(zip(self.layers, caches, strict=True)):
+            positions, across = self.positions.of_layer(number), self.cross_positions.of_layer(number)
+            x = layer(x, memory, mask, memory_mask, positions, across, real, offset, layer_cache)
         if cache is not None:
-            cache.length += x.shape[1]
-        return self.norm(x)
+            cache.grow(x.shape[1])
+        return normalise(self.norm, x, real)
 
 
 class Transformer(nn.Module):
@@ -147,11 +166,7 @@ class Transformer(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.generator = nn.Linear(config.d_model, config.target_vocab_size, bias=config.bias)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        start_linear_layers(self)
         if config.tie_weights:
             self.generator.weight = self.tgt_embed.weight
 
@@ -166,7 +181,8 @@ class Transformer(nn.Module):
     def encode(self, src: Any) -> mg.Tensor:
         """From source tokens (B, S) to the memory that the decoder looks at, (B, S, D)."""
         src = tokens("src", src)
-        return self.encoder(self.encoder.embed(self.src_embed, src), self.padding_mask(src))
+        mask, real = self.padding_mask(src), src != self.config.pad_id
+        return self.encoder(self.encoder.embed(self.src_embed, src, real=real), mask, real)
 
     def decode(self, tgt: Any, memory: mg.Tensor, memory_mask: Any = None, cache: Cache | None = None) -> mg.Tensor:
         """From target tokens (B, T), memory (B, S, D) and its mask (B, 1, 1, S) to logits (B, T, V).
@@ -181,7 +197,10 @@ class Transformer(nn.Module):
             )
         done = 0 if cache is None else cache.length
         mask = causal_mask(tgt.shape[1] - done, offset=done).data & self.padding_mask(tgt).data  # (B, 1, T, done + T)
-        x = self.decoder(self.decoder.embed(self.tgt_embed, tgt[:, done:], done), memory, mask, memory_mask, cache)
+        new = tgt[:, done:]
+        real = new != self.config.pad_id
+        x = self.decoder.embed(self.tgt_embed, new, done, real)
+        x = self.decoder(x, memory, mask, memory_mask, real, cache)
         return self.tap("logits", self.generator(x))  # (B, T, V)
 
     def new_cache(self) -> Cache:
@@ -209,6 +228,15 @@ class Transformer(nn.Module):
         for name, parameter in self.named_parameters():
             counts[name.partition(".")[0]] += parameter.numel()
         return counts | {"total": sum(counts.values())}
+
+
+def start_linear_layers(model: nn.Module) -> None:
+    """Let the weights of all linear layers start by Xavier's rule, their biases at 0."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def tokens(name: str, ids: Any) -> Array:

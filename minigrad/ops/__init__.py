@@ -38,7 +38,7 @@ from .arithmetic import (
     tanh,
     where,
 )
-from .attention import attention_definition, join_heads, scaled_dot_product_attention, split_heads
+from .attention import attend, join_heads, scaled_dot_product_attention, split_heads
 from .boxes import feed_forward, multi_head_attention
 from .index import embed_tokens, embedding, gather, index, index_put, scatter
 from .loss import cross_entropy
@@ -79,7 +79,7 @@ __all__ = [
     "any",
     "argmax",
     "argmin",
-    "attention_definition",
+    "attend",
     "bias_activation",
     "cast",
     "cat",

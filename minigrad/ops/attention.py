@@ -55,6 +55,29 @@ def join_heads(z: Array) -> Any:
     return y.reshape(*shape[:-2], shape[-2] * shape[-1]), lambda g: g.reshape(shape).swapaxes(-3, -2)
 
 
+def attend(
+    scores: Any,
+    v: Any,
+    mask: Any = None,
+    bias: Any = None,
+    *,
+    dropout_p: float = 0.0,
+    seed: int | None = None,
+    tap: Callable[[str, Any], Any] = lambda name, value: value,
+    mix: Callable[[Any, Any], Any] = lambda z, weights: z,
+) -> Any:
+    """z = dropout(P) v with P = softmax(scores + bias) over the keys that the mask allows.
+
+    `tap(name, value)` is shown the scores and the pattern P and may replace them; an attention module passes its own.
+    `mix(z, weights)` may add to z what else the weights, dropout(P), choose. Shapes as in
+    `scaled_dot_product_attention`; scores (B, H, T, S).
+    """
+    scores = tap("scores", scores if bias is None else add(scores, bias))
+    pattern = tap("pattern", softmax(scores) if mask is None else masked_softmax(scores, mask))
+    weights = dropout(pattern, p=dropout_p, seed=seed) if dropout_p > 0 else pattern
+    return mix(matmul(weights, v), weights)  # (B, H, T, K)
+
+
 def attention_definition(
     q: Any,
     k: Any,
@@ -66,20 +89,12 @@ def attention_definition(
     dropout_p: float = 0.0,
     seed: int | None = None,
     causal: bool = False,
-    tap: Callable[[str, Any], Any] = lambda name, value: value,
 ) -> Any:
-    """dropout(softmax(scale q k^T + bias, over the keys that the mask allows)) v
-
-    `tap(name, value)` is shown the scores and the pattern and may replace them; an attention module passes its own.
-    """
+    """dropout(softmax(scale q k^T + bias, over the keys that the mask allows)) v"""
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = mul(matmul(q, transpose(k, dim0=-2, dim1=-1)), scale)  # (B, H, T, S)
-    scores = tap("scores", scores if bias is None else add(scores, bias))
     mask = kernels.with_causal(unwrap(mask), causal, scores.shape)
-    pattern = tap("pattern", softmax(scores) if mask is None else masked_softmax(scores, mask))
-    if dropout_p > 0:
-        pattern = dropout(pattern, p=dropout_p, seed=seed)
-    return matmul(pattern, v)  # (B, H, T, K)
+    return attend(scores, v, mask, bias, dropout_p=dropout_p, seed=seed)
 
 
 @op(definition=attention_definition)
