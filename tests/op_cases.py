@@ -220,6 +220,19 @@ def feed_forwards() -> list[Case]:
     ]
 
 
+def recurrences() -> list[Case]:
+    """Three steps of two sequences, with a state of size 4."""
+    x, h, weight, bias = real(3, 2, 12), real(2, 4), real(12, 4), real(12)
+    mask = np.array([[True, False], [True, True], [False, False]])
+    return [
+        *(case(x, h, weight, bias, m, reverse=r, without=NO_SIZES) for m in (None, mask) for r in (False, True)),
+        case(x, h, weight, without=NO_SIZES),
+        case(x, h, weight, None, np.zeros((3, 2), bool), without=NO_SIZES),
+        case(real(1, 1, 3), real(1, 1), real(3, 1), real(3), without=NO_SIZES),
+        case(real(2, 0, 6), real(0, 2), real(6, 2), real(6), without=NO_SIZES),
+    ]
+
+
 MATMULS = [
     ((3, 4), (4, 5)),
     ((2, 3, 4), (4, 5)),
@@ -451,6 +464,7 @@ CASES: dict[str, list[Case]] = {
     "bias_activation": activations(),
     "feed_forward": feed_forwards(),
     "multi_head_attention": multi_head(),
+    "gru": recurrences(),
     "dropout": [
         case(real(3, 4), p=0.5, seed=1),
         case(real(2, 3, 4), p=0.1, seed=2**63),

@@ -323,6 +323,24 @@ def feed_forward(
     return linear(bias_activation(linear(x, w_1), b_1, **settings), w_2, b_2)
 
 
+def gru(
+    x: Array, h: Array, weight: Array, bias: Array | None = None, mask: Array | None = None, *, reverse: bool = False
+) -> Array:
+    """One number of one state after the other."""
+    sigmoid, size = STATEMENTS["sigmoid"], h.shape[1]
+    y = np.zeros((*x.shape[:2], size))
+    for t in reversed(range(len(x))) if reverse else range(len(x)):
+        u, old = linear(h, weight, bias), h
+        h = h.copy()
+        for b, j in places(old.shape):
+            r, z = (sigmoid(x[t, b, j + gate * size] + u[b, j + gate * size]) for gate in (0, 1))
+            n = math.tanh(x[t, b, j + 2 * size] + r * u[b, j + 2 * size])
+            if mask is None or mask[t, b]:
+                h[b, j] = (1 - z) * n + z * old[b, j]
+        y[t] = h
+    return y
+
+
 def flat_or_along(function: Callable[[list], int]) -> Callable[..., Array]:
     return along(lambda row: row.index(function(row)))
 
@@ -407,6 +425,7 @@ STATEMENTS: dict[str, Callable[..., Any]] = {
     "bias_activation": bias_activation,
     "feed_forward": feed_forward,
     "multi_head_attention": multi_head_attention,
+    "gru": gru,
     "dropout": dropout,
     "cross_entropy": cross_entropy,
     "scaled_dot_product_attention": attention,

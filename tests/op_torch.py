@@ -175,3 +175,15 @@ def multi_head_attention(
 def feed_forward(torch, x, w_1, w_2, b_1=None, b_2=None, **settings):
     linear = torch.nn.functional.linear
     return linear(bias_activation(torch, linear(x, w_1), b_1, **settings), w_2, b_2)
+
+
+@as_torch
+def gru(torch, x, h, weight, bias=None, mask=None, reverse=False):
+    """PyTorch's cell, one step after the other; the identity takes the place of its weight of the input."""
+    eye, zero = torch.eye(x.shape[-1], dtype=x.dtype), None if bias is None else torch.zeros_like(bias)
+    states = []
+    for t in reversed(range(len(x))) if reverse else range(len(x)):
+        new = torch.gru_cell(x[t], h, eye, weight, zero, bias)
+        h = new if mask is None else torch.where(mask[t, :, None], new, h)
+        states.append(h)
+    return torch.stack(states[::-1] if reverse else states)

@@ -6,14 +6,16 @@ from .layers import (
     Dropout,
     Embedding,
     Identity,
-    LayerNorm,
     Linear,
     ModuleDict,
     ModuleList,
     ReLU,
     Sequential,
     Sigmoid,
+    SiLU,
     Tanh,
 )
 from .listen import Seen, as_made, capture, may_fuse, patch, tap_names
 from .module import Module, Parameter
+from .normalisation import BatchNorm1d, LayerNorm, RMSNorm
+from .recurrent import GRU, GRUCell

@@ -6,8 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from .. import ops, random
 from ..arguments import unwrap
+from ..checks import require_float
 from ..core import DTypeError, ShapeError
 from ..tensor import Tensor
 
@@ -41,6 +44,11 @@ def masked_softmax(input: Any, mask: Any, dim: int = -1) -> Tensor:
 def relu(input: Any) -> Tensor:
     """y = max(x, 0)."""
     return ops.relu(input)
+
+
+def silu(input: Any) -> Tensor:
+    """y = x / (1 + e^-x): x times its own sigmoid, also called swish (Elfwing et al. 2018)."""
+    return ops.mul(input, ops.sigmoid(input))
 
 
 def gelu(input: Any, approximate: str = "none") -> Tensor:
@@ -152,9 +160,113 @@ def bias_activation(
     return ops.bias_activation(input, bias, activation=activation, p=p, seed=seed)
 
 
+def rms_norm(input: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None) -> Tensor:
+    """y = w x / sqrt(mean(x^2) + eps) over the last dimensions (Zhang and Sennrich 2019).
+
+    `normalized_shape` are their sizes, and the shape of the weight; eps = None is the distance from 1 to the next
+    number of the input's dtype. Raises ShapeError if the input is of other sizes, DTypeError if it is not of floats.
+
+    >>> from minigrad import tensor
+    >>> rms_norm(tensor([3.0, 3.0, -3.0]), 3)
+    tensor([ 1.,  1., -1.])
+    """
+    require_float("rms_norm", input)
+    sizes = last_sizes(normalized_shape)
+    if input.shape[-len(sizes) :] != sizes:
+        raise ShapeError(f"rms_norm(): a has shape {input.shape}; its last sizes must be normalized_shape = {sizes}.")
+    eps = float(np.finfo(input.dtype).eps) if eps is None else eps
+    square = ops.mean(ops.mul(input, input), dim=tuple(range(-len(sizes), 0)), keepdim=True)
+    y = ops.div(input, ops.sqrt(ops.add(square, eps)))
+    return y if weight is None else ops.mul(y, weight)
+
+
+def last_sizes(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    """`normalized_shape` as the sizes of the last dimensions."""
+    return (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+
+
+def batch_norm(
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    mask: Any = None,
+) -> Tensor:
+    """y = w (x - mean) / sqrt(variance + eps) + b for each channel, dimension 1 (Ioffe and Szegedy 2015).
+
+    In training, mean and variance are those of the batch, and get gradients; `running_mean` and `running_var`, unless
+    None, are then moved towards them in place, r <- (1 - momentum) r + momentum m, the variance unbiased. Otherwise
+    they take the place of the batch's.
+
+    Ours: only where the boolean `mask` is True does a position count for the statistics; all are normalised. If it is
+    True nowhere, as for a batch of padding, there is nothing to learn from: the running statistics stay as they are and
+    are used (0 and 1 if there are none).
+
+    Shapes: input (N, C) or (N, C, L), mask (N) or (N, L), all else (C), result as the input. Raises ShapeError for
+    others; ValueError in training on one value per channel, which has no variance, and outside of it without running
+    statistics; DTypeError unless the input is of floats and the mask boolean.
+
+    >>> from minigrad import tensor
+    >>> batch_norm(tensor([[2.0, 0.0], [4.0, 6.0]]), None, None, training=True, eps=0)
+    tensor([[-1., -1.],
+            [ 1.,  1.]])
+    """
+    require_float("batch_norm", input)
+    shape = input.shape
+    if len(shape) not in (2, 3):
+        raise ShapeError(f"batch_norm(): a has shape {shape}; it must be (N, C) or (N, C, L). Try view().")
+    vectors = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    for name, vector in vectors.items():
+        if vector is not None and vector.shape != shape[1:2]:
+            raise ShapeError(
+                f"batch_norm(): a has shape {shape}, {name} {vector.shape}; it must have a number per channel, which "
+                "are dimension 1. If the channels come last, use input.transpose(1, 2)."
+            )
+    if not training and (running_mean is None or running_var is None):
+        raise ValueError("batch_norm(): there are no running statistics. Give both, or training=True.")
+    dims, each = (0, 2)[: len(shape) - 1], (1, -1, 1)[: len(shape)]
+    hidden, count = None, math.prod(shape) // max(shape[1], 1)
+    if mask is not None:
+        if mask.dtype != bool:
+            raise DTypeError(f"batch_norm(): the mask has dtype {mask.dtype}; it must be boolean, True = counts.")
+        if mask.shape != (shape[0], *shape[2:]):
+            raise ShapeError(f"batch_norm(): a has shape {shape}, the mask {mask.shape}; it must be (N) or (N, L).")
+        hidden, count = ~unwrap(mask)[:, None], int(unwrap(mask).sum())
+    if training and count == 1:
+        raise ValueError(
+            f"batch_norm(): a has shape {shape}, but there is only 1 value per channel to learn from, and that has no "
+            "variance. Give a larger batch, or use eval()."
+        )
+    if training and count > 0:
+        mean = ops.div(ops.sum(_shown(input, hidden), dim=dims, keepdim=True), count)
+        centred = _shown(ops.sub(input, mean), hidden)
+        variance = ops.div(ops.sum(ops.mul(centred, centred), dim=dims, keepdim=True), count)
+        unbiased = unwrap(variance) * (count / (count - 1))
+        for running, new in ((running_mean, unwrap(mean)), (running_var, unbiased)):
+            if running is not None:
+                running[...] = (1 - momentum) * unwrap(running) + momentum * new.reshape(-1)
+    else:
+        start = np.zeros(shape[1], input.dtype), np.ones(shape[1], input.dtype)
+        mean, variance = start if running_mean is None else (running_mean, running_var)
+        mean, variance = ops.reshape(mean, shape=each), ops.reshape(variance, shape=each)
+    y = ops.div(ops.sub(input, mean), ops.sqrt(ops.add(variance, eps)))
+    y = y if weight is None else ops.mul(y, ops.reshape(weight, shape=each))
+    return y if bias is None else ops.add(y, ops.reshape(bias, shape=each))
+
+
+def _shown(x: Any, hidden: Any) -> Any:
+    """`x` with 0 where it is hidden."""
+    return x if hidden is None else ops.masked_fill(x, hidden, value=0.0)
+
+
 def one_size(normalized_shape: int | Sequence[int]) -> int:
     """`normalized_shape` as the one number that it must be."""
-    sizes = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    sizes = last_sizes(normalized_shape)
     if len(sizes) != 1:
         raise ValueError(
             f"layer_norm(): normalized_shape = {sizes}; only the last dimension can be normalised. "

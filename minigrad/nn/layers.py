@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 from .. import creation
@@ -96,50 +96,6 @@ class Embedding(Module):
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
 
 
-class LayerNorm(Module):
-    """y = w (x - mean) / sqrt(variance + eps) + b over the last dimension, of size `normalized_shape` (Ba et al. 2016).
-
-    w starts at 1, b at 0; `elementwise_affine=False` leaves out both, `bias=False` leaves out b.
-
-    >>> layer = LayerNorm(4)
-    >>> layer(creation.tensor([0.0, 0.0, 2.0, 2.0]))
-    tensor([-0.999995, -0.999995,  0.999995,  0.999995], op=layer_norm)
-    """
-
-    weight: Parameter | None
-    bias: Parameter | None
-
-    def __init__(
-        self,
-        normalized_shape: int | Sequence[int],
-        eps: float = 1e-5,
-        elementwise_affine: bool = True,
-        bias: bool = True,
-    ) -> None:
-        super().__init__()
-        self.normalized_shape = (F.one_size(normalized_shape),)
-        self.eps = eps
-        self.elementwise_affine = elementwise_affine
-        shape, shift = self.normalized_shape, elementwise_affine and bias
-        self.register_parameter("weight", Parameter(creation.ones(shape)) if elementwise_affine else None)
-        self.register_parameter("bias", Parameter(creation.zeros(shape)) if shift else None)
-
-    def reset_parameters(self) -> None:
-        """Back to w = 1, b = 0."""
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
-
-    def forward(self, input: Any) -> Tensor:
-        """Input (..., D) to the same shape."""
-        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
-
-    def extra_repr(self) -> str:
-        """The settings."""
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
-
-
 class Dropout(Module):
     """In training each element becomes 0 with probability p, the others grow by 1 / (1 - p); in evaluation nothing.
 
@@ -169,6 +125,18 @@ class ReLU(Module):
     def forward(self, input: Any) -> Tensor:
         """Any shape to the same shape."""
         return F.relu(input)
+
+
+class SiLU(Module):
+    """y = x / (1 + e^-x), also called swish (Elfwing et al. 2018).
+
+    >>> SiLU()(creation.tensor([-1000.0, 0.0, 1000.0]))
+    tensor([  -0.,    0., 1000.])
+    """
+
+    def forward(self, input: Any) -> Tensor:
+        """Any shape to the same shape."""
+        return F.silu(input)
 
 
 class GELU(Module):

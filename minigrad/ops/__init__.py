@@ -44,6 +44,7 @@ from .index import embed_tokens, embedding, gather, index, index_put, scatter
 from .loss import cross_entropy
 from .matmul import linear, matmul
 from .norm import add_layer_norm, dropout, layer_norm
+from .recurrent import gru
 from .reduce import all, amax, amin, any, argmax, argmin, logsumexp, mean, std, sum, var
 from .several import maximum_along, minimum_along, split
 from .shape import (
@@ -102,6 +103,7 @@ __all__ = [
     "gather",
     "ge",
     "gelu",
+    "gru",
     "gt",
     "index",
     "index_put",
