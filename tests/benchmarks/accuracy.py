@@ -1,4 +1,4 @@
-"""What each part of the model learns: `numbers`, English to French, with the default recipe, one part changed at a time.
+"""What each part of the model learns: `numbers`, English to French, default recipe, one part changed at a time.
 
 Training ends at 99.9 % of the validation split or after 3,000 steps; the accuracy is that of the random held-out set:
 sentences that are right to the last letter. A change of one seed moves it by about 0.2.
