@@ -11,6 +11,7 @@ from .cache import Cache
 from .config import TransformerConfig
 from .decoding import Step, evaluating, greedy
 from .evaluate import Scores, Translator
+from .language import Classifier, LanguageModel
 from .layers import (
     ACTIVATIONS,
     FEED_FORWARDS,

@@ -11,10 +11,8 @@ import minigrad as mg
 from minigrad import nn
 
 from .cache import KeysAndValues
-from .positions import Positions
+from .positions import NO_POSITIONS, Positions
 from .scores import ATTENTIONS, ScaledDotProduct
-
-NO_POSITIONS = Positions()
 
 
 class MultiHeadAttention(nn.Module):

@@ -120,7 +120,7 @@ class Segment(KeysAndValues):
 
     def select(self, rows: Array) -> None:
         """Keep these texts of the batch, in this order."""
-        self.memory = self.memory and self.memory[rows]
+        self.memory = None if self.memory is None else self.memory[rows]
 
     def truncate(self, length: int) -> None:
         """Raise ValueError: what has been pushed out cannot come back."""

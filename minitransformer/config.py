@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from .layers import FEED_FORWARDS, NORMS
-from .positions import POSITIONS
+from .positions import INSIDE_ATTENTION, POSITIONS
 from .scores import ATTENTIONS, SCALES, scale_of
 
 CHOICES: dict[str, Mapping[str, Any]] = {
@@ -58,9 +58,9 @@ class TransformerConfig:
 
     src_vocab_size, tgt_vocab_size: tokens of the two sides; None: the target has the source's vocabulary.
     positions: "sinusoidal", "learned", "sinusoidal_init", "axial", "relative", "transformer_xl", "rotary", "alibi",
-    "t5" or "none". max_len: how many positions "learned", "sinusoidal_init" and "axial" have. max_relative_distance: where
-    "relative" clips. t5_buckets, t5_max_distance: of "t5". cross_positions: the schemes that act inside attention do so
-    in cross-attention, too, between places in target and source.
+    "t5" or "none". max_len: how many positions "learned", "sinusoidal_init" and "axial" have. max_relative_distance:
+    where "relative" clips. t5_buckets, t5_max_distance: of "t5". cross_positions: the schemes that act inside attention
+    do so in cross-attention, too, between places in target and source.
     activation_dropout: dropout after the activation of the feed-forward networks. The paper has none there, PyTorch's
     layers the same as elsewhere.
     attention: how scores are made; "scaled_dot", "additive" or "general". attention_scale: what the scores of
@@ -139,18 +139,19 @@ class TransformerConfig:
             value = getattr(self, field)
             self._check(field, is_number(value) and 0 <= value < 1, "at least 0 and below 1")
         self._check("layer_norm_eps", is_number(self.layer_norm_eps) and self.layer_norm_eps > 0, "positive")
-        self._check("embedding_std", self.embedding_std is None or is_number(self.embedding_std), "a number, or None")
+        std = self.embedding_std
+        self._check("embedding_std", std is None or (is_number(std) and std > 0), "positive, or None")
         known = isinstance(self.attention_scale, str) and self.attention_scale in SCALES
         self._check(
             "attention_scale",
             known or is_number(self.attention_scale),
             f"a number, or one of {', '.join(map(repr, sorted(SCALES)))}",
         )
+        self._check_positions()
         if self.head_dim is None:
             self._check(
                 "nhead", self.d_model % self.nhead == 0, f"a divisor of d_model = {self.d_model}, or give head_dim"
             )
-        self._check_positions()
         tokens = min(self.src_vocab_size, self.target_vocab_size)
         ids = (self.pad_id, self.bos_id, self.eos_id)
         for field, value in zip(("pad_id", "bos_id", "eos_id"), ids, strict=True):
@@ -158,7 +159,9 @@ class TransformerConfig:
             self._check(field, legal, f"a token, 0 to {tokens - 1}, unlike the other two of pad_id, bos_id, eos_id")
 
     def _check_positions(self) -> None:
-        """Schemes whose numbers come in pairs, or whose buckets have to be enough."""
+        """Some schemes need pairs of numbers, or enough buckets; some have no part in attention."""
+        inside = self.positions in INSIDE_ATTENTION
+        self._check("cross_positions", inside or not self.cross_positions, f"False, for {self.positions} positions")
         if self.positions in ("sinusoidal", "sinusoidal_init", "transformer_xl"):
             self._check("d_model", self.d_model % 2 == 0, f"even, for {self.positions} positions")
         if self.positions == "axial":

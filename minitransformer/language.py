@@ -19,7 +19,7 @@ from .model import Encoder, TokenEmbedding, start_linear_layers, tokens
 
 
 class LanguageModel(nn.Module):
-    """Decoder-only: logits for the next token at every place of a text            (Radford et al. 2018; Dai et al. 2019).
+    """Decoder-only: logits for the next token at every place of a text          (Radford et al. 2018; Dai et al. 2019).
 
     config: as for a Transformer; the vocabulary is src_vocab_size, the layers num_decoder_layers. With `tie_weights`
     the output layer has the embedding as its weight. Submodules: embed, decoder, generator. Tap: `logits` (B, T, V).

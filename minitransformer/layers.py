@@ -12,7 +12,7 @@ from minigrad.nn import functional as F
 
 from .attention import MultiHeadAttention
 from .cache import LayerCache
-from .positions import Positions
+from .positions import NO_POSITIONS, Positions
 
 if TYPE_CHECKING:
     from .config import TransformerConfig
@@ -264,7 +264,7 @@ class DecoderLayer(nn.Module):
         mask: Any,
         memory_mask: Any,
         positions: Positions,
-        cross_positions: Positions,
+        cross_positions: Positions = NO_POSITIONS,
         real: Any = None,
         offset: int = 0,
         cache: LayerCache | None = None,

@@ -35,10 +35,24 @@ WRONG = [
     ("scale_embedding", 8.0, "scale_embedding is 8.0; it must be True or False."),
     ("share_qk", None, "share_qk is None; it must be True or False."),
     ("final_norm", "yes", "final_norm is 'yes'; it must be True, False or None."),
-    ("activation", "swish", "activation is 'swish'; it must be one of 'gelu', 'relu'."),
-    ("positions", None, "positions is None; it must be one of 'learned', 'none', 'sinusoidal'."),
-    ("attention", "dot", "attention is 'dot'; it must be one of 'scaled_dot'."),
-    ("norm", "batch", "norm is 'batch'; it must be one of 'layer', 'none'."),
+    ("activation", "swish", "activation is 'swish'; it must be one of 'gelu', 'gelu_tanh', 'none', 'relu', 'swiglu'."),
+    (
+        "positions",
+        None,
+        "positions is None; it must be one of 'alibi', 'axial', 'learned', 'none', 'relative', ",
+    ),
+    ("attention", "dot", "attention is 'dot'; it must be one of 'additive', 'general', 'scaled_dot'."),
+    ("norm", "group", "norm is 'group'; it must be one of 'batch', 'layer', 'none', 'rms'."),
+    ("max_relative_distance", 0, "max_relative_distance is 0; it must be an integer of at least 1."),
+    ("t5_buckets", None, "t5_buckets is None; it must be an integer of at least 1."),
+    ("t5_max_distance", 0.5, "t5_max_distance is 0.5; it must be an integer of at least 1."),
+    ("cross_positions", 1, "cross_positions is 1; it must be True or False."),
+    ("attention_scale", "d", "attention_scale is 'd'; it must be a number, or one of 'd_k', 'none', 'sqrt'."),
+    ("attention_scale", True, "attention_scale is True; it must be a number, or one of 'd_k', 'none', 'sqrt'."),
+    ("batch_norm_padding", None, "batch_norm_padding is None; it must be True or False."),
+    ("embedding_norm", 1, "embedding_norm is 1; it must be True or False."),
+    ("embedding_std", "1", "embedding_std is '1'; it must be positive, or None."),
+    ("embedding_std", 0, "embedding_std is 0; it must be positive, or None."),
     ("pad_id", 11, "pad_id is 11; it must be a token, 0 to 10, unlike the other two"),
     ("bos_id", 0, "pad_id is 0; it must be a token, 0 to 10, unlike the other two"),
     ("eos_id", -1, "eos_id is -1; it must be a token, 0 to 10, unlike the other two"),
@@ -59,6 +73,34 @@ def test_every_field_can_be_wrong():
 def test_odd_d_model_is_legal_where_nothing_comes_in_pairs():
     config = small_config(d_model=7, nhead=1, positions="learned")
     assert Transformer(config)([[3]], [[1]]).shape == (1, 1, 11)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"positions": "sinusoidal_init", "d_model": 7, "nhead": 1},
+            "d_model is 7; it must be even",
+        ),
+        (
+            {"positions": "transformer_xl", "d_model": 7, "nhead": 1},
+            "it must be even, for transformer_xl",
+        ),
+        ({"positions": "axial", "d_model": 1, "nhead": 1}, "d_model is 1; it must be at least 2, for axial positions"),
+        (
+            {"positions": "rotary", "d_model": 6},
+            "d_model is 6; it must be such that heads have an even size",
+        ),
+        ({"positions": "rotary", "head_dim": 3}, "head_dim is 3; it must be such that heads have an even size"),
+        ({"positions": "learned", "cross_positions": True}, "cross_positions is True; it must be False, for learned"),
+        ({"positions": "t5", "t5_buckets": 5}, "t5_buckets is 5; it must be even, and at least 4"),
+        ({"positions": "t5", "t5_max_distance": 16}, "t5_max_distance is 16; it must be above half of t5_buckets"),
+    ],
+)
+def test_what_a_scheme_of_positions_needs_is_checked_with_it(settings, message):
+    with pytest.raises(ValueError, match=message):
+        small_config(**settings)
+    Transformer(small_config(**settings | {"positions": "alibi"}))
 
 
 def test_written_as_json_and_read_again_it_is_the_same():
@@ -114,6 +156,11 @@ PARAMETERS = {
     "final_norm": ({}, True),
     "tie_weights": ({}, True),
     "max_len": ({"positions": "learned"}, 41),
+    "max_relative_distance": ({"positions": "relative"}, 3),
+    "t5_buckets": ({"positions": "t5"}, 16),
+    "cross_positions": ({"positions": "relative"}, True),
+    "embedding_norm": ({}, True),
+    "attention": ({}, "additive"),
 }
 # ... or, with equal parameters, what the model computes,
 OUTPUTS = {
@@ -126,11 +173,15 @@ OUTPUTS = {
     "positions": ({}, "none"),
     "residual": ({}, False),
     "scale_embedding": ({}, False),
+    "attention_scale": ({}, "none"),
+    "t5_max_distance": ({"positions": "t5", "t5_buckets": 4}, 3),
+    "batch_norm_padding": ({"norm": "batch"}, True),
     "pad_id": ({}, 10),
 }
+# ... or from where it starts,
+STARTS = {"embedding_std": ({}, 1.0)}
 # ... or what it writes.
 SENTENCES = {"bos_id": ({}, 6), "eos_id": ({}, 4)}
-ONLY_ONE_VALUE = {"attention"}  # so far; any other is an error, see above
 
 
 def run(settings):
@@ -144,7 +195,7 @@ def run(settings):
 
 
 def test_no_field_is_forgotten():
-    assert sorted([*PARAMETERS, *OUTPUTS, *SENTENCES, *ONLY_ONE_VALUE]) == sorted(FIELDS)
+    assert sorted([*PARAMETERS, *OUTPUTS, *STARTS, *SENTENCES]) == sorted(FIELDS)
 
 
 @pytest.mark.parametrize("field", PARAMETERS)
@@ -162,6 +213,13 @@ def test_field_changes_the_outputs(field):
     if field != "pad_id":  # whose embedding starts at 0
         assert all(np.array_equal(parameters[name], other_parameters[name]) for name in parameters)
     assert np.abs(logits - other_logits).max() > 1e-3
+
+
+@pytest.mark.parametrize("field", STARTS)
+def test_field_changes_the_start(field):
+    both, value = STARTS[field]
+    before, after = run(both)[2]["tgt_embed.weight"], run({**both, field: value})[2]["tgt_embed.weight"]
+    assert after.std() > 2 * before.std()
 
 
 @pytest.mark.parametrize("field", SENTENCES)

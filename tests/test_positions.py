@@ -5,7 +5,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
-from minitransformer import POSITIONS, Learned, Positions, Sinusoidal
+from minitransformer import POSITIONS, Axial, Learned, Positions, Sinusoidal, SinusoidalInit
 from minitransformer.positions import Added
 from tests.models import small_config
 from tests.oracle import sinusoids
@@ -49,9 +49,9 @@ def test_odd_d_model_is_an_error():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", ["sinusoidal", "learned"])
+@pytest.mark.parametrize("name", ["sinusoidal", "learned", "sinusoidal_init", "axial"])
 def test_the_same_vectors_are_added_to_every_sentence(name, dtype, rng):
-    scheme = POSITIONS[name](small_config(d_model=6)).to(dtype)
+    scheme = POSITIONS[name](small_config(d_model=6), 1, True).to(dtype)
     x = mg.tensor(rng.standard_normal((3, 4, 6)).astype(dtype))
     pos = np.array([7, 8, 9, 10])
     with nn.capture(scheme, "pos") as seen:
@@ -97,13 +97,22 @@ def test_without_a_scheme_nothing_happens(rng):
     assert rotated[0] is q
     assert rotated[1] is k
     assert scheme.bias(q, np.arange(3), np.arange(5)) is None
+    assert scheme.mix(q, k, np.arange(3), np.arange(5)) is q
+    assert scheme.of_layer(3) is scheme
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "max_len"), [("sinusoidal", Sinusoidal, None), ("learned", Learned, 40), ("none", Positions, None)]
+    ("name", "kind", "max_len"),
+    [
+        ("sinusoidal", Sinusoidal, None),
+        ("learned", Learned, 40),
+        ("sinusoidal_init", SinusoidalInit, 40),
+        ("axial", Axial, 42),  # 7 rows of 6
+        ("none", Positions, None),
+    ],
 )
 def test_the_registry_makes_what_the_configuration_says(name, kind, max_len):
-    scheme = POSITIONS[name](small_config(positions=name))
+    scheme = POSITIONS[name](small_config(positions=name), 2, True)
     assert type(scheme) is kind
     assert scheme.max_len == max_len
 
@@ -120,3 +129,23 @@ def test_the_vectors_that_are_kept_are_nobody_elses():
     np.testing.assert_array_equal(scheme.encoding(pos).numpy(), expected)
     pos += 5
     np.testing.assert_array_equal(scheme.encoding(pos).numpy(), Sinusoidal(4).encoding(np.arange(5, 8)).numpy())
+
+
+def test_sinusoidal_init_starts_as_the_formula_and_is_learnt(rng):
+    scheme = SinusoidalInit(max_len=30, d_model=8).double()
+    np.testing.assert_allclose(scheme.encoding(np.arange(30)).detach().numpy(), sinusoids(30, 8), atol=1e-6)
+    scheme.encoding(np.array([3])).backward(rng.standard_normal((1, 8)))
+    assert np.flatnonzero(scheme.weight.grad.numpy().any(axis=1)).tolist() == [3]
+
+
+@pytest.mark.parametrize(("max_len", "rows", "columns"), [(1, 1, 1), (2, 2, 1), (9, 3, 3), (10, 4, 3), (13, 4, 4)])
+def test_axial_says_row_and_column(max_len, rows, columns):
+    scheme = Axial(max_len, d_model=7).double()
+    assert (scheme.row.shape, scheme.column.shape) == ((rows, 3), (columns, 4))
+    assert max_len <= scheme.max_len == rows * columns
+    encoding = scheme.encoding(np.arange(scheme.max_len)).detach().numpy()
+    for p in range(scheme.max_len):
+        expected = np.concatenate([scheme.row.data[p // columns], scheme.column.data[p % columns]])
+        assert np.array_equal(encoding[p], expected)
+    with pytest.raises(IndexError, match=rf"Axial\(\): the text has {rows * columns + 1} tokens, the table"):
+        scheme.encoding(np.array([scheme.max_len]))

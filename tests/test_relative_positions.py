@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad.testing import gradcheck
 from minitransformer import POSITIONS, ALiBi, MultiHeadAttention, Positions, Relative, Rotary, T5Bias, TransformerXL
 from tests.by_hand import attention
 from tests.models import small_config
@@ -124,7 +125,7 @@ def test_gradients_are_those_of_the_formula(scheme, rng):
         scores = q @ k.mT if bias is None else q @ k.mT + bias
         return scheme.mix(weights @ k, weights, Q_POS, K_POS).sum(-1, keepdim=True) * scores
 
-    mg.testing.gradcheck(function, (q, k, weights, *scheme.parameters()))
+    gradcheck(function, (q, k, weights, *scheme.parameters()))
 
 
 def test_only_distances_count(scheme, rng):
@@ -188,5 +189,7 @@ def test_sizes_that_do_not_fit_are_errors(make, message):
 
 
 def test_every_layer_has_its_own_where_the_paper_has_it_so():
-    own = {name for name in POSITIONS if (p := POSITIONS[name](small_config(), 3, True)).of_layer(0) is not p.of_layer(2)}
+    own = {
+        name for name in POSITIONS if (p := POSITIONS[name](small_config(), 3, True)).of_layer(0) is not p.of_layer(2)
+    }
     assert own == {"relative", "transformer_xl"}

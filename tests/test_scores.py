@@ -7,6 +7,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.testing import gradcheck
 from minitransformer import ATTENTIONS, Additive, General, MultiHeadAttention, ScaledDotProduct, Score
 from minitransformer.scores import scale_of
 from tests.by_hand import attention
@@ -60,7 +61,7 @@ def test_gradients_are_those_of_the_formula(name, rng):
     score = make(name)
     q, k = (mg.tensor(rng.standard_normal(shape), requires_grad=True) for shape in SHAPES)
     parameters = list(score.parameters())
-    mg.testing.gradcheck(lambda q, k, *_: score.scores(q, k), (q, k, *parameters))
+    gradcheck(lambda q, k, *_: score.scores(q, k), (q, k, *parameters))
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)

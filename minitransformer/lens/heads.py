@@ -40,7 +40,7 @@ def head_names(model: nn.Module) -> list[str]:
 
 
 def patterns(model: nn.Module, *inputs: Any) -> dict[str, Array]:
-    """What every head looks at while the model reads `inputs`: name -> pattern (B, T, S), without dropout or a graph."""
+    """What every head looks at while the model reads `inputs`, in evaluation: name -> pattern (B, T, S)."""
     with evaluating(model), nn.capture(model, *[f"{path}.pattern" for path in attentions(model)]) as seen:
         model(*inputs)
     by_path = {name.removesuffix(".pattern"): pattern.numpy() for name, pattern in seen.items()}
@@ -68,7 +68,9 @@ def ablate(model: nn.Module, heads: Iterable[str]) -> Iterator[None]:
         gone.setdefault(path, []).append(int(head))
     with ExitStack() as stack:
         if gone:
-            stack.enter_context(nn.patch(model, {f"{path}.z": partial(_without, heads) for path, heads in gone.items()}))
+            stack.enter_context(
+                nn.patch(model, {f"{path}.z": partial(_without, heads) for path, heads in gone.items()})
+            )
         yield
 
 

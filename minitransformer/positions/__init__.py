@@ -46,7 +46,12 @@ POSITIONS: dict[str, Callable[[TransformerConfig, int, bool], Positions]] = {
     "none": lambda config, layers, both: Positions(),
 }
 
+INSIDE_ATTENTION = ("relative", "transformer_xl", "rotary", "alibi", "t5")  # the others act before the first layer
+NO_POSITIONS = Positions()
+
 __all__ = [
+    "INSIDE_ATTENTION",
+    "NO_POSITIONS",
     "POSITIONS",
     "ALiBi",
     "Added",

@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from . import gemm, growth, harness, memory, ops, overhead, physical, softmax, start, step
+from . import accuracy, gemm, growth, harness, memory, ops, overhead, physical, softmax, start, step
 
 ALL = {
     "physical": physical,
@@ -18,8 +18,9 @@ ALL = {
     "growth": growth,
     "memory": memory,
     "start": start,
+    "accuracy": accuracy,
 }
-ONE_THREAD, MOST_THREADS = {"overhead"}, {"growth", "memory", "start"}
+ONE_THREAD, MOST_THREADS = {"overhead"}, {"growth", "memory", "start", "accuracy"}
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
