@@ -39,6 +39,7 @@ from .positions import (
     T5Bias,
     TransformerXL,
 )
+from .recurrent import AdditiveAttention, GRUCache, GRUConfig, GRUDecoder, GRUSeq2Seq
 from .schedule import noam
 from .scores import ATTENTIONS, SCALES, Additive, General, ScaledDotProduct, Score
 from .train import TrainConfig, Trainer, TrainingError

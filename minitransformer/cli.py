@@ -9,7 +9,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -25,11 +25,10 @@ from typer.core import TyperCommand
 import minigrad as mg
 from minigrad.checkpoint import CheckpointError
 
-from .config import TransformerConfig
 from .evaluate import Translator
-from .runs import CHECKPOINT, Recipe, open_checkpoint, written_before
+from .runs import ARCHITECTURES, CHECKPOINT, Recipe, open_checkpoint, written_before
 from .session import Session, held_out_sets, sentence
-from .tasks import TASKS, make_task
+from .tasks import TASKS, Task, make_task
 from .train import TrainConfig, TrainingError
 from .vocab import SPECIALS
 
@@ -138,7 +137,11 @@ def folder_option(help: str, *names: str, **settings: Any) -> Any:
 
 
 TASK_OPTIONS = ("source", "target", "low", "high", "ordinals", "symbols", "min_length", "max_length", "train_size")
-MODEL_OPTIONS = ("d_model", "nhead", "dim_feedforward", "dropout", "norm_first", "tie_weights")
+MODEL_OPTIONS = {
+    "transformer": ("d_model", "nhead", "layers", "dim_feedforward", "dropout", "norm_first", "tie_weights"),
+    "gru": ("d_model", "hidden_size", "attention_size", "layers", "dropout"),
+}
+LAYERS = {"transformer": ("num_encoder_layers", "num_decoder_layers"), "gru": ("num_layers",)}  # what --layers sets
 TRAINING_OPTIONS = tuple(asdict(TrainConfig()))
 MAY_CHANGE = ("steps", "eval_every", "target_accuracy")  # none of them changes what a step computes
 
@@ -158,10 +161,16 @@ def train(
     min_length: Annotated[int | None, task_option("Length of the shortest sequence.", "1")] = None,
     max_length: Annotated[int | None, task_option("Length of the longest sequence.", "10")] = None,
     train_size: Annotated[int | None, task_option("Sentence pairs to learn from.", "30000, sequences 20000")] = None,
-    d_model: Annotated[int, model_option("Width of the model.", min=1)] = 64,
+    model: Annotated[str, model_option(f"What is to learn: {', '.join(ARCHITECTURES)}.")] = "transformer",
+    d_model: Annotated[int, model_option("Width of the model, of a gru its embeddings.", min=1)] = 64,
     nhead: Annotated[int, model_option("Attention heads; they share d_model.", min=1)] = 4,
-    layers: Annotated[int, model_option("Layers of the encoder, and of the decoder.", min=1)] = 2,
+    layers: Annotated[
+        int | None,
+        model_option("Layers of the encoder, and of the decoder.", min=1, show_default="2, of a gru 1"),
+    ] = None,
     dim_feedforward: Annotated[int, model_option("Width inside the feed-forward layers.", min=1)] = 256,
+    hidden_size: Annotated[int, model_option("Size of a gru's states.", min=1)] = 128,
+    attention_size: Annotated[int, model_option("Size inside the attention of a gru.", min=1)] = 64,
     dropout: Annotated[float, model_option("Share of values dropped in training.", min=0, max=0.99)] = 0.1,
     norm_first: Annotated[bool, model_option("Normalise before each sublayer, not after.", "--norm-first")] = False,
     tie_weights: Annotated[
@@ -184,7 +193,7 @@ def train(
     out: Annotated[
         str | None,  # not a Path: that of "" is "."
         folder_option(
-            "Where to write everything.", metavar="PATH", show_default="runs/TASK-SOURCE-TARGET, or runs/TASK"
+            "Where to write everything.", metavar="PATH", show_default="runs/TASK-SOURCE-TARGET or runs/TASK, with -gru"
         ),
     ] = None,
     resume: Annotated[bool, folder_option("Go on from the checkpoint in the folder.", "--resume")] = False,
@@ -207,10 +216,16 @@ def train(
         if pictures and find_spec("matplotlib") is None:
             fail("matplotlib is not installed, and draws the pictures. Install it, or train with --no-pictures.")
         with usage_errors():
-            recipe = new_recipe(task, context.params, chosen)
-        folder = Path(out) if out else Path("runs") / recipe.task.slug
+            to_learn = new_task(task, chosen)
+            check_model(model)
+        name = to_learn.slug if model == "transformer" else f"{to_learn.slug}-{model}"
+        folder = Path(out) if out else Path("runs") / name
         check_folder(folder, resume, overwrite)
         checkpoint = open_checkpoint(folder) if resume else None
+        if checkpoint and "model" not in chosen:
+            model = checkpoint.recipe.architecture
+        with usage_errors():
+            recipe = new_recipe(to_learn, model, context.params, chosen)
         if checkpoint:
             recipe = resumed_recipe(folder, checkpoint.recipe, recipe, chosen)
         use(threads)
@@ -252,19 +267,37 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def new_recipe(task: str, options: dict[str, Any], chosen: dict[str, Any]) -> Recipe:
-    """Make the recipe that the command line asks for. Raises ValueError."""
-    sizes = {"src_vocab_size": len(SPECIALS)}  # the least there are; the task decides
-    layers = {"num_encoder_layers": options["layers"], "num_decoder_layers": options["layers"]}
-    model = TransformerConfig(**sizes, **layers, **{name: options[name] for name in MODEL_OPTIONS})
-    training = TrainConfig(**{name: options[name] for name in TRAINING_OPTIONS})
+def new_task(task: str, chosen: dict[str, Any]) -> Task:
+    """Make the task that the command line asks for. Raises ValueError."""
     asked = {name: chosen[name] for name in TASK_OPTIONS if name in chosen}
     if task in TASKS:
         known = [field.name for field in fields(TASKS[task])]
-        if foreign := [flag(name) for name in asked if name not in known]:
-            legal = [flag(name) for name in TASK_OPTIONS if name in known]
-            raise ValueError(f"{task} has no {', '.join(foreign)}. Its options are {', '.join(legal)}.")
-    return Recipe(make_task(task, **asked), model, training)
+        check_options(task, asked, [name for name in TASK_OPTIONS if name in known])
+    return make_task(task, **asked)
+
+
+def new_recipe(task: Task, model: str, options: dict[str, Any], chosen: dict[str, Any]) -> Recipe:
+    """Make the recipe that the command line asks for. Raises ValueError."""
+    legal = MODEL_OPTIONS[model]
+    check_options(model, [name for names in MODEL_OPTIONS.values() for name in names if name in chosen], legal)
+    settings = {name: options[name] for name in legal if name != "layers"}
+    settings["src_vocab_size"] = len(SPECIALS)  # the least there are; the task decides
+    for field in LAYERS[model]:
+        settings[field] = options["layers"] or (2 if model == "transformer" else 1)
+    training = TrainConfig(**{name: options[name] for name in TRAINING_OPTIONS})
+    return Recipe(task, ARCHITECTURES[model].config(**settings), training)
+
+
+def check_model(model: str) -> None:
+    """Raise ValueError unless there is such a model."""
+    if model not in ARCHITECTURES:
+        raise ValueError(f"there is no model {model!r}. Choose one of: {', '.join(ARCHITECTURES)}.")
+
+
+def check_options(what: str, asked: Iterable[str], legal: Sequence[str]) -> None:
+    """Raise ValueError for options that a task or model does not have."""
+    if foreign := [flag(name) for name in dict.fromkeys(asked) if name not in legal]:
+        raise ValueError(f"{what} has no {', '.join(foreign)}. Its options are {', '.join(map(flag, legal))}.")
 
 
 def resumed_recipe(folder: Path, saved: Recipe, asked: Recipe, chosen: dict[str, Any]) -> Recipe:
@@ -275,7 +308,7 @@ def resumed_recipe(folder: Path, saved: Recipe, asked: Recipe, chosen: dict[str,
     changed = [
         f"{flag(name)} is {before[name]} there, not {now[name]}"
         for name in chosen
-        if name in now and name not in MAY_CHANGE and before[name] != now[name]
+        if name in now and name in before and name not in MAY_CHANGE and before[name] != now[name]
     ]
     if changed:
         fail(f"{folder} was trained with other options: {'; '.join(changed)}. Leave them out, or choose another --out.")
@@ -286,8 +319,8 @@ def resumed_recipe(folder: Path, saved: Recipe, asked: Recipe, chosen: dict[str,
 def flat(recipe: Recipe) -> dict[str, Any]:
     """The options of a recipe by their names on the command line."""
     parts = recipe.to_dict()
-    layers = {"layers": recipe.model.num_encoder_layers}
-    return {**parts["task"], **parts["model"], **layers, **parts["training"]}
+    model = {"model": recipe.architecture, "layers": parts["model"][LAYERS[recipe.architecture][0]]}
+    return {**parts["task"], **parts["model"], **model, **parts["training"]}
 
 
 def use(threads: int | None) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,11 +13,11 @@ import minigrad as mg
 
 from .batching import Batches, encode_pairs, pad
 from .decoding import evaluating, greedy
-from .model import Transformer
 from .tasks import Pair
 from .vocab import BOS, EOS, PAD, Vocab
 
 BATCH_SIZE = 128
+CROSS_ATTENTION = re.compile(r"decoder\.(layers\.\d+\.cross_attn\.)?pattern")  # of a Transformer, of a GRUSeq2Seq
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,9 @@ class Scores:
 
 @dataclass(frozen=True)
 class Translator:
-    """A trained model and the vocabularies of its two sides."""
+    """A trained model, a `Transformer` or one with its interface, and the vocabularies of its two sides."""
 
-    model: Transformer
+    model: Any
     source: Vocab
     target: Vocab
 
@@ -75,12 +77,14 @@ class Translator:
         """Cross-attention while the model translates a normalised text.
 
         Returns a pattern (H, T, S) for every decoder layer by its name, the S source tokens and the T tokens that the
-        model writes, each at the row of the pattern from which it was written.
+        model writes, each at the row of the pattern from which it was written. A GRUSeq2Seq has one, with H = 1.
         """
         src = pad([[*self.source.encode(text), EOS]])
         written = greedy(self.model, src)  # (1, T)
-        with evaluating(self.model), mg.nn.capture(self.model, "decoder.layers.*.cross_attn.pattern") as seen:
+        names = [name for name in mg.nn.tap_names(self.model) if CROSS_ATTENTION.fullmatch(name)]
+        with evaluating(self.model), mg.nn.capture(self.model, *names) as seen:
             self.model(src, np.concatenate([[[BOS]], written[:, :-1]], axis=1))
-        patterns = {f"layer {name.split('.')[2]}": pattern.numpy()[0] for name, pattern in seen.items()}
+        shape = (-1, written.shape[1], src.shape[1])  # (H, T, S)
+        patterns = {f"layer {i}": seen[name].numpy().reshape(shape) for i, name in enumerate(names)}
         source = [*self.source.tokeniser.split(text), self.source.tokens[EOS]]
         return patterns, source, [self.target.tokens[i] for i in written[0]]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from minigrad.checkpoint import CheckpointError
 from .config import TransformerConfig
 from .evaluate import Translator
 from .model import Transformer
+from .recurrent import GRUConfig, GRUSeq2Seq
 from .tasks import Pair, Task, task_from_dict
 from .train import TrainConfig, Trainer, below
 from .vocab import Vocab
@@ -32,6 +33,19 @@ PICTURES = ("loss.png", "loss.svg", "attention.png", "attention.svg")
 Splits = Mapping[str, list[Pair]]
 
 
+class Architecture(NamedTuple):
+    """A kind of model, and the class of its settings."""
+
+    model: type[Transformer | GRUSeq2Seq]
+    config: type[TransformerConfig | GRUConfig]
+
+
+ARCHITECTURES = {
+    "transformer": Architecture(Transformer, TransformerConfig),
+    "gru": Architecture(GRUSeq2Seq, GRUConfig),
+}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """All that decides what a run computes: two runs of one recipe end with the same bits.
@@ -40,8 +54,13 @@ class Recipe:
     """
 
     task: Task
-    model: TransformerConfig
+    model: TransformerConfig | GRUConfig
     training: TrainConfig
+
+    @property
+    def architecture(self) -> str:
+        """What kind of model it is, a name in ARCHITECTURES."""
+        return next(name for name, kind in ARCHITECTURES.items() if isinstance(self.model, kind.config))
 
     def begin(self, splits: Splits) -> Trainer:
         """Make the trainer of a new run; `splits` are those of the task."""
@@ -51,8 +70,8 @@ class Recipe:
 
     def translator(self, source: Vocab, target: Vocab) -> Translator:
         """Make an untrained translator."""
-        config = replace(self.model, src_vocab_size=len(source), tgt_vocab_size=len(target))
-        return Translator(Transformer(config), source, target)
+        config: Any = replace(self.model, src_vocab_size=len(source), tgt_vocab_size=len(target))
+        return Translator(ARCHITECTURES[self.architecture].model(config), source, target)
 
     def trainer(self, translator: Translator, splits: Splits) -> Trainer:
         """Make a trainer that has taken no step."""
@@ -60,12 +79,15 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain JSON."""
-        return {"task": self.task.to_dict(), "model": self.model.to_dict(), "training": asdict(self.training)}
+        parts = {"task": self.task.to_dict(), "model": self.model.to_dict(), "training": asdict(self.training)}
+        return {"architecture": self.architecture, **parts}
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> Recipe:
-        """Build the recipe that `to_dict` described."""
-        model, training = TransformerConfig.from_dict(description["model"]), TrainConfig(**description["training"])
+        """Build the recipe that `to_dict` described; one that names no architecture is from before there were two."""
+        description = {"architecture": "transformer", **description}
+        kind = ARCHITECTURES[description["architecture"]]
+        model, training = kind.config.from_dict(description["model"]), TrainConfig(**description["training"])
         return cls(task_from_dict(description["task"]), model, training)
 
 
