@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "nn": ENGINE,
     "optim": ENGINE | {"nn"},
     "checkpoint": ENGINE | {"nn", "optim"},
+    "torchfile": {"core", "checkpoint"},
     "testing": ENGINE | {"nn", "optim"},
     "trace": ENGINE | {"nn", "optim"},
     "draw": ENGINE | {"nn", "optim", "trace"},
@@ -61,6 +62,7 @@ PUBLIC = {
     "minigrad.optim.lr_scheduler",
     "minigrad.random",
     "minigrad.testing",
+    "minigrad.torchfile",
     "minigrad.trace",
 }
 
