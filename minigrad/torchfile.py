@@ -51,7 +51,8 @@ KNOWN = CALLED | {UNTYPED, *STORAGES, *LATER_DTYPES}
 
 LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number with which torch.save began before it wrote zip files
 # What zipfile, Python and NumPy have to say about names and numbers that make no sense.
-DAMAGE = (zipfile.BadZipFile, struct.error, ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+DAMAGE = (zipfile.BadZipFile, struct.error, EOFError, OSError, RuntimeError)
+DAMAGE += (ArithmeticError, LookupError, TypeError, ValueError)
 MAX_DEPTH = 100  # of containers in containers; whoever walks through what was read may recurse
 MAX_PATHS = 10_000_000  # ways from the top to a value; a container that is shared counts as often as it can be reached
 
