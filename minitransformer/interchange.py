@@ -18,6 +18,7 @@ them around it has their weights under names of their own, in the same layout as
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,15 +26,17 @@ import numpy as np
 
 from minigrad import nn
 
-from .attention import MultiHeadAttention, ScaledDotProduct
-from .layers import AddNorm, DecoderLayer, EncoderLayer
+from .attention import MultiHeadAttention
+from .layers import AddNorm, DecoderLayer, EncoderLayer, FeedForward
 from .model import Decoder, Encoder, Transformer
 from .positions import Positions
+from .scores import ScaledDotProduct
 
 Array = np.ndarray
 
 COUNTERPARTS = (Transformer, Encoder, Decoder, EncoderLayer, DecoderLayer, MultiHeadAttention)
 OUTSIDE = {"src_embed", "tgt_embed", "embed_norm", "positions", "generator"}  # of what the counterparts are
+INSIDE_ATTENTION = ("rotate", "bias", "mix", "of_layer")  # what `Positions` does there, nothing unless overridden
 THEIR_NAMES = {
     "cross_attn.": "multihead_attn.",
     "ffn.linear": "linear",
@@ -52,8 +55,9 @@ def to_torch(module: nn.Module) -> dict[str, Array]:
     layers and nn.MultiheadAttention; they take it by
     `theirs.load_state_dict({name: torch.from_numpy(array) for name, array in to_torch(ours).items()})`.
 
-    Raises TypeError for another module, ValueError for what PyTorch does not have: a score module of another kind,
-    share_qk, a head_dim that is not d_model / nhead, no residual, another norm, positions inside attention.
+    Raises TypeError for another module, ValueError for what PyTorch does not have: other scores or another scale,
+    share_qk, a head_dim that is not d_model / nhead, no residual, another norm or feed-forward network, positions that
+    work inside attention.
 
     >>> {name: array.shape for name, array in to_torch(MultiHeadAttention(d_model=4, nhead=2, bias=False)).items()}
     {'in_proj_weight': (12, 4), 'out_proj.weight': (4, 4)}
@@ -123,16 +127,22 @@ def what_pytorch_lacks(module: nn.Module) -> str:
         case MultiHeadAttention():
             if type(module.score) is not ScaledDotProduct:
                 return f"{type(module.score).__name__} scores"
+            if module.score.scale != 1 / math.sqrt(module.head_dim):
+                return f"scores times {module.score.scale:.4g}, which is not 1 / sqrt(head size)"
             if module.k_proj is module.q_proj:
                 return "one projection for queries and keys (share_qk)"
             if module.nhead * module.head_dim != module.out_proj.out_features:
                 return f"a head_dim of {module.head_dim}, which is not d_model / nhead"
+        case EncoderLayer() | DecoderLayer():
+            if type(module.ffn) is not FeedForward:
+                return f"the feed-forward network {type(module.ffn).__name__}"
         case AddNorm():
             if not module.residual:
                 return "no residual connection"
             if not isinstance(module.norm, nn.LayerNorm):
-                return "no LayerNorm"
+                return f"the norm {type(module.norm).__name__}"
         case Positions():
-            if type(module).rotate is not Positions.rotate or type(module).bias is not Positions.bias:
-                return "positions inside attention"
+            kind = type(module)
+            if any(getattr(kind, method) is not getattr(Positions, method) for method in INSIDE_ATTENTION):
+                return f"{kind.__name__} positions, which work inside attention"
     return ""

@@ -70,7 +70,7 @@ def assert_computes_the_same(ours: Any, theirs: Any, path: str, rng: np.random.G
         "encoder": (lambda: ours(a[0]), lambda: theirs(b[0])),
         "decoder": (lambda: ours(*a), lambda: theirs(*b)),
         "encoder.layers.0": (lambda: ours(a[0], None, positions), lambda: theirs(b[0])),
-        "decoder.layers.1": (lambda: ours(*a, None, None, positions), lambda: theirs(*b)),
+        "decoder.layers.1": (lambda: ours(*a, None, None, positions, positions), lambda: theirs(*b)),
         "decoder.layers.0.cross_attn": (lambda: ours(a[0], a[1], a[1]), lambda: theirs(b[0], b[1], b[1])[0]),
     }[path]
     np.testing.assert_allclose(mine().detach().numpy(), their().detach().numpy(), rtol=1e-9, atol=1e-9)
@@ -152,39 +152,30 @@ def test_everything_that_does_not_fit_is_listed():
         np.testing.assert_array_equal(array, before[name])
 
 
-class Turning(Positions):
-    def rotate(self, q, k, q_pos, k_pos):
-        return -q, -k
-
-
-def with_turning_positions() -> Transformer:
-    model = small_model()
-    model.encoder.positions = Turning()
-    return model
-
-
-def with_another_score() -> MultiHeadAttention:
-    module = MultiHeadAttention(4, 2)
-    module.score = mg.nn.Identity()
-    return module
-
-
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("changes", "message"),
     [
-        (lambda: small_model(share_qk=True), r"encoder.layers.0.self_attn has one projection .*share_qk"),
-        (lambda: small_model(head_dim=3), "has a head_dim of 3, which is not d_model / nhead; PyTorch's has not"),
-        (lambda: small_model(residual=False), "encoder.layers.0.add_norm1 has no residual connection"),
-        (lambda: small_model(norm="none"), "encoder.layers.0.add_norm1 has no LayerNorm"),
-        (with_turning_positions, "encoder.positions has positions inside attention"),
-        (with_another_score, "MultiHeadAttention has Identity scores"),
+        ({"share_qk": True}, r"encoder.layers.0.self_attn has one projection .*share_qk"),
+        ({"head_dim": 3}, "has a head_dim of 3, which is not d_model / nhead; PyTorch's has not"),
+        ({"attention": "additive"}, "encoder.layers.0.self_attn has Additive scores"),
+        ({"attention_scale": "none"}, "self_attn has scores times 1, which is not 1 / sqrt"),
+        ({"residual": False}, "encoder.layers.0.add_norm1 has no residual connection"),
+        ({"norm": "none"}, "encoder.layers.0.add_norm1 has the norm Identity"),
+        ({"norm": "rms"}, "encoder.layers.0.add_norm1 has the norm RMSNorm"),
+        ({"activation": "swiglu"}, "encoder.layers.0 has the feed-forward network SwiGLU"),
+        ({"activation": "none"}, "encoder.layers.0 has the feed-forward network NoneType"),
+        ({"positions": "rotary"}, "encoder.positions has Rotary positions, which work inside attention"),
+        ({"positions": "relative"}, "encoder.positions has PerLayer positions"),
+        ({"positions": "t5"}, "encoder.positions has T5.* positions"),
+        ({"positions": "alibi"}, "encoder.positions has ALiBi positions"),
     ],
 )
-def test_what_pytorch_does_not_have(make, message):
+def test_what_pytorch_does_not_have(changes, message):
+    model = small_model(**changes)
     with pytest.raises(ValueError, match=message):
-        to_torch(make())
+        to_torch(model)
     with pytest.raises(ValueError, match=message):
-        from_torch(make(), {})
+        from_torch(model, {})
 
 
 def test_other_modules_have_no_counterpart():
