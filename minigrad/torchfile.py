@@ -277,7 +277,11 @@ class _Program:
 
     # --------------------------------------------------------------------------------------------------- the calls
     def call(self, name: Any, arguments: Any) -> Any:
-        """Do what a call of one of the CALLED would do."""
+        """Do what a call of one of the CALLED would do.
+
+        Of what comes from the file nothing is compared or printed before its type is known: it may be a view that would
+        be huge as an array, or a tuple that contains another one twice, and that one another one twice, and so on.
+        """
         match getattr(name, "path", None), arguments:
             case "collections.OrderedDict", ():
                 return {}
@@ -285,17 +289,16 @@ class _Program:
                 return b""
             case "builtins.set", (list() as values,):
                 return set(map(_hashable, self.paid(values)))
-            case "_codecs.encode", (str() as text, "latin1"):
+            case "_codecs.encode", (str() as text, str() as encoding) if encoding == "latin1":
                 return self.paid(text).encode("latin1")
             case "torch._utils._rebuild_parameter", (np.ndarray() as array, bool(), dict()):
                 return array
-            case "torch._utils._rebuild_tensor_v2", (_Storage() as storage, offset, size, stride, bool(), dict()):
-                return self.tensor(storage, STORAGES[storage.kind], offset, size, stride)
-            case (
-                "torch._utils._rebuild_tensor_v3",
-                (_Storage(kind=kind) as storage, offset, size, stride, bool(), dict(), _Name(path=dtype)),
-            ) if kind == UNTYPED:
-                return self.tensor(storage, LATER_DTYPES[dtype], offset, size, stride)
+            case "torch._utils._rebuild_tensor_v2", (_Storage() as storage, *view, bool(), dict()):
+                if storage.kind != UNTYPED:
+                    return self.tensor(storage, STORAGES[storage.kind], *view)
+            case "torch._utils._rebuild_tensor_v3", (_Storage() as storage, *view, bool(), dict(), _Name(path=dtype)):
+                if storage.kind == UNTYPED and dtype in LATER_DTYPES:
+                    return self.tensor(storage, LATER_DTYPES[dtype], *view)
         raise CheckpointError(
             f"it calls {getattr(name, 'path', type(name).__name__)} in a way that is not read: conjugated or negated "
             "tensors, say, which are to be saved after .resolve_conj() and .resolve_neg()."
@@ -308,11 +311,15 @@ class _Program:
             raise CheckpointError("it makes more than it contains. Do not trust this file.")
         return values
 
-    def tensor(self, storage: _Storage, dtype: str, offset: Any, size: Any, stride: Any) -> Array:
-        """The view of a storage that a tensor is: `offset` and `stride` are in elements."""
+    def tensor(self, storage: _Storage, dtype: str, *view: Any) -> Array:
+        """The view of a storage that a tensor is: where it begins, its size and its strides, in elements."""
+        kinds = [type(part) for part in view]
+        if kinds != [int, tuple, tuple] or any(type(n) is not int for part in view[1:] for n in part):
+            raise CheckpointError("the shape of a tensor is not made of integers. Copy the file again.")
+        offset, size, stride = view
         numbers = self.numbers(storage, dtype)
         if not (
-            all(type(n) is int and n >= 0 for n in (offset, *size, *stride))  # first of all: 10**9 * [0] is no number
+            min((offset, *size, *stride)) >= 0
             and (0 in size or offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) < len(numbers))
             and prod(size) <= np.iinfo(np.intp).max // 16
         ):
@@ -350,6 +357,8 @@ class _Program:
 
 def _name(module: Any, name: Any) -> _Name:
     """Take up a name, if it is one of the KNOWN."""
+    if type(module) is not str or type(name) is not str:
+        raise CheckpointError("a name in it is not a text. Copy the file again.")
     path = f"{module}.{name}".replace("__builtin__.", "builtins.", 1)
     if path not in KNOWN:
         raise CheckpointError(
@@ -362,8 +371,9 @@ def _name(module: Any, name: Any) -> _Name:
 def _storage(described: Any) -> _Storage:
     """Take up a storage: ("storage", its class, its entry, its device, how many numbers it has)."""
     match described:
-        case ("storage", _Name(path=kind), str() as key, str(), int() as size) if kind in {UNTYPED, *STORAGES}:
-            return _Storage(kind, key, size)
+        case (str() as what, _Name(path=kind), str() as key, str(), int() as size):
+            if what == "storage" and kind in {UNTYPED, *STORAGES}:
+                return _Storage(kind, key, size)
     raise CheckpointError("it refers to something that is not a storage of numbers. Give another file.")
 
 

@@ -77,6 +77,9 @@ def tensor(shape=(2, 3), stride=(3, 1), offset=0, size=6, kind="FloatStorage", k
     return Call(TENSOR, (storage, offset, shape, stride, False, HOOKS, *more))
 
 
+HUGE = tensor((10**8, 10**8), (0, 0))  # a view of one number, which nobody should make an array of
+# A tuple of another one twice, and so on: a thousand bytes, and 2^60 empty tuples for whoever prints it
+BRANCHES = Code(b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(60)))
 NUMBERS = np.arange(6, dtype="<f4").tobytes()
 
 
@@ -189,7 +192,9 @@ def made(state: Any, torch: Any) -> Any:
                 return torch.nn.Parameter(x)
             if view == "slice" and shape:
                 return x[1:]
-            return x.permute(*range(x.ndim)[::-1]) if view == "T" else x.expand(2, *shape) if view == "expand" else x
+            return (
+                x.permute(tuple(range(x.ndim))[::-1]) if view == "T" else x.expand(2, *shape) if view == "expand" else x
+            )
         case dict():
             return {key: made(value, torch) for key, value in state.items()}
         case list() | tuple():
@@ -298,13 +303,22 @@ def test_the_hostile_pickles_are_real(path, tmp_path):
         (tensor((-2, 3)), "is no view"),
         (tensor((2, 3), (-3, 1)), "is no view"),
         (tensor((2, 3), (4, 1)), "is no view"),
-        (tensor((2, True)), "is no view"),
-        (tensor((10**9,), ([0],)), "is no view"),  # and not a list of 10**9 elements
+        (tensor((2, True)), "shape of a tensor is not made of integers"),
+        (tensor((10**9,), ([0],)), "not made of integers"),  # and not a list of 10**9 elements
+        (tensor(BRANCHES), "not made of integers"),
+        (tensor(HUGE), "not made of integers"),
+        (Call(Name("_codecs", "encode"), ("x", HUGE)), "calls _codecs.encode in a way"),
+        (Stored((HUGE, Name("torch", "FloatStorage"), "0", "cpu", 6)), "refers to something that is not a storage"),
+        (Stored(BRANCHES), "refers to something that is not a storage"),
+        (Code(pickled(BRANCHES) + pickled("x") + b"\x93"), "a name in it is not a text"),
+        (Code(pickled("torch") + pickled(HUGE) + b"\x93"), "a name in it is not a text"),
+        ({BRANCHES: 1}, "a key of it is a tuple"),
+        (Code(b"}" + pickled(HUGE) + b"Ns"), "a key of it is a ndarray"),
         (tensor((2**40, 2**40), (0, 0)), "is no view"),
         (tensor((0, 2**62, 2**62), (1, 1, 1)), "damaged"),
         (tensor((1,) * 100, (1,) * 100), "damaged"),
         (tensor((2, 3), (3,)), "damaged"),
-        (tensor("ab", "cd"), "is no view"),
+        (tensor("ab", "cd"), "not made of integers"),
         (Call(PARAMETER, ([1], True, HOOKS)), "calls torch._utils._rebuild_parameter in a way"),
         ({(1, (2,)): 3}, "a key of it is a tuple"),
         (Code(b"}" + pickled([]) + b"Ns"), "a key of it is a list"),
@@ -323,9 +337,8 @@ def test_the_hostile_pickles_are_real(path, tmp_path):
         (Code(b"]" * 101 + b"a" * 100), "nested too deeply"),
         (Code(b"](" + b")" + b"\x85" * 100_000 + b"e"), "nested too deeply"),
         (Code(b"}(" + b")" + b"\x85" * 100_000 + b"Nu"), "a key of it is a tuple"),
-        (Code(b"]q\x00" + b"".join(b"0](h%ch%ceq%c" % (i, i, i + 1) for i in range(60))), "opcode b'0'"),
-        (Code(b"]q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60)) + b"\x87"), "damaged"),
-        (Code(b"](]q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60)) + b"e"), "shared too often"),
+        (Code(b"N0"), "opcode b'0'"),
+        (BRANCHES, "shared too often"),
         (
             Code(b"](c_codecs\nencode\n" + pickled(("x" * 999, "latin1")) + b"q\x00Rc_codecs\nencode\nh\x00Re"),
             "makes more than it contains",
@@ -337,7 +350,7 @@ def test_contradictions(value, message, path):
 
 
 def test_expanded_tensors_are_views(path):
-    loaded = torchfile.load(write(path, tensor((10**8, 10**8), (0, 0))))
+    loaded = torchfile.load(write(path, HUGE))
     assert loaded.shape == (10**8, 10**8)
     assert loaded.base.nbytes == 24  # they cost nothing, until somebody copies them
 
@@ -445,7 +458,7 @@ def pieces(marker) -> st.SearchStrategy[bytes]:
     """Opcodes and values, hostile ones among them, of which any order may come."""
     values = [tensor(), tensor(key="1"), Call(PARAMETER, (tensor(), True, HOOKS)), HOOKS, Name("torch", "LongStorage")]
     values += [Name("collections", "OrderedDict"), TENSOR, PARAMETER, Name("_codecs", "encode"), "latin1", 2**62, -1]
-    values += [Name("builtins", "set"), *hostile(marker).values()]
+    values += [Name("builtins", "set"), *hostile(marker).values(), HUGE, BRANCHES]
     opcodes = [bytes([i]) for i in (*b"N\x88\x89}])(\x8f\x85\x86\x87taesu\x90\x94QRb02", 0x81, 0x93)]
     memo = [b"q\x00", b"h\x00", b"q\x01", b"h\x01", b"K\x07", b"J\xff\xff\xff\xff"]
     return st.lists(st.sampled_from([*opcodes, *opcodes, *memo, *map(pickled, values)]), max_size=30).map(b"".join)
