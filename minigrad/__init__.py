@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels, nn, ops, optim, random
+from . import kernels, nn, ops, optim, random, torchfile
 from .checkpoint import load, save
 from .core import DTypeError, GradError, ShapeError, enable_grad, is_grad_enabled, no_grad
 from .creation import (

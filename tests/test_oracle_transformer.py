@@ -55,7 +55,7 @@ def test_equals_nn_transformer(changes, rng):
 lengths = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=4)
 
 
-@settings(max_examples=12)
+@settings(max_examples=40)
 @given(
     lengths,
     st.sampled_from([1, 2, 3, 4]),
@@ -88,6 +88,60 @@ def test_equals_nn_transformer_in_any_configuration(lengths, nhead, head_dim, la
     model = small_model(**changes | sizes)
     vocab_size = model.config.target_vocab_size
     compare(model, sentences(rng, source), sentences(rng, target, vocab_size, bos=True), rng)
+
+
+def random_mask(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """True = may attend, anywhere, but to something: for a query that may not, PyTorch has NaN where we have 0."""
+    mask = rng.random(shape) < rng.uniform(0.2, 1)
+    np.put_along_axis(mask, rng.integers(shape[-1], size=(*shape[:-1], 1)), True, axis=-1)
+    return mask
+
+
+@settings(max_examples=40)
+@given(
+    st.tuples(*[st.integers(1, 5)] * 3),
+    st.sampled_from([1, 2, 3]),
+    st.sampled_from([2, 4]),
+    st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    st.booleans(),
+    st.fixed_dictionaries(
+        {
+            "activation": st.sampled_from(["relu", "gelu"]),
+            "norm_first": st.booleans(),
+            "final_norm": st.booleans(),
+            "bias": st.booleans(),
+            "dim_feedforward": st.sampled_from([1, 7]),
+        }
+    ),
+    st.integers(0, 2**32 - 1),
+)
+def test_equals_nn_transformer_under_any_masks(sizes, nhead, head_dim, layers, per_head, changes, seed):
+    torch = oracle.torch()
+    mg.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    B, T, S = sizes
+    changes |= {"nhead": nhead, "d_model": nhead * head_dim}
+    model = small_model(**changes, num_encoder_layers=layers[0], num_decoder_layers=layers[1])
+    theirs = oracle.TheirTransformer(model).core
+    masks = [random_mask(rng, (B, nhead if per_head else 1, *size)) for size in ((S, S), (T, T), (T, S))]
+    blocked = [torch.from_numpy(~np.broadcast_to(m, (B, nhead, *m.shape[2:])).reshape(-1, *m.shape[2:])) for m in masks]
+    arrays = [rng.standard_normal((B, length, nhead * head_dim)) for length in (S, T)]
+    src, tgt = (mg.tensor(a, requires_grad=True) for a in arrays)
+    their_src, their_tgt = (torch.tensor(a, requires_grad=True) for a in arrays)
+
+    out = model.decoder(tgt, model.encoder(src, mg.tensor(masks[0])), *map(mg.tensor, masks[1:]))
+    expected = theirs(their_src, their_tgt, *blocked)
+    assert oracle.error(out.detach().numpy(), expected.detach().numpy()) < oracle.TOLERANCE
+
+    cotangent = rng.standard_normal(out.shape)
+    out.backward(cotangent)
+    expected.backward(torch.from_numpy(cotangent))
+    parameters = [(name, p) for name, p in model.named_parameters() if p.grad is not None]
+    ours = {name: p.grad.numpy() for name, p in (("src", src), ("tgt", tgt), *parameters)}
+    their_gradients = oracle.gradients(theirs, model) | {"src": their_src.grad.numpy(), "tgt": their_tgt.grad.numpy()}
+    assert set(ours) == set(their_gradients)
+    scale = 1e-4 * max(np.abs(g).max() for g in their_gradients.values())
+    assert oracle.first_difference(ours, their_gradients, scale) == ""
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "nn": ENGINE,
     "optim": ENGINE | {"nn"},
     "checkpoint": ENGINE | {"nn", "optim"},
+    "torchfile": {"core", "checkpoint"},
     "testing": ENGINE | {"nn", "optim"},
     "trace": ENGINE | {"nn", "optim"},
     "draw": ENGINE | {"nn", "optim", "trace"},
@@ -61,10 +62,12 @@ PUBLIC = {
     "minigrad.optim.lr_scheduler",
     "minigrad.random",
     "minigrad.testing",
+    "minigrad.torchfile",
     "minigrad.trace",
 }
 
-HEAVY = {"numba", "graphviz", "matplotlib", "num2words"}  # may be imported inside a function
+OPTIONAL = {"tokenizers"}  # in an extra; the one function that needs it says so
+HEAVY = {"numba", "graphviz", "matplotlib", "num2words"} | OPTIONAL  # may be imported inside a function
 COMES_WITH = {"llvmlite": "numba"}  # numba asks for the one version that fits it
 AWAITED = {"graphviz"}  # declared as a dependency, but the part that draws is still to be written
 MAX_LINES = 500
@@ -345,7 +348,8 @@ def test_names_of_test_modules_are_unique():
 def test_dependencies_are_what_the_packages_import():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     dependencies = declared(project["dependencies"])
-    assert third_party(PACKAGES) == dependencies - AWAITED
+    assert third_party(PACKAGES) - OPTIONAL == dependencies - AWAITED
+    assert declared(project["optional-dependencies"]["text"]) >= OPTIONAL
 
 
 def test_importing_minigrad_loads_nothing_heavy():
