@@ -91,6 +91,32 @@ def test_a_window_of_several_tokens_moves_on_with_what_is_settled():
     assert model.computed == [5] * 6 + [2, 1]  # what was told last, and the guesses
 
 
+@settings(max_examples=20)
+@given(st.integers(3, 10**6), st.integers(1, 12))
+def test_a_right_draft_is_only_confirmed_and_a_wrong_one_does_no_harm(source, window):
+    right = greedy(Fickle(), [[source]])
+    confirmed = jacobi(Fickle(), [[source]], window=window, draft=right)
+    assert np.array_equal(confirmed.tokens, right)
+    assert confirmed.calls == -(-right.shape[1] // (window + 1))
+    wrong = jacobi(Fickle(), [[source]], window=window, draft=np.where(right == 3, 4, 3))
+    assert np.array_equal(wrong.tokens, right)
+    assert wrong.calls <= right.shape[1]
+
+
+def test_a_draft_may_be_longer_than_what_it_is_for(rng):
+    model, src = will_end(small_model()), sentences(rng, [4, 2])
+    assert np.array_equal(
+        jacobi(model, src, max_len=5, draft=np.full((2, 50), 7)).tokens, greedy(model, src, max_len=5)
+    )
+
+
+def test_there_must_be_a_draft_for_each_sentence():
+    with pytest.raises(
+        mg.ShapeError, match=r"decoding: draft has shape \(2, 1\); there are 1 sentences, give one for each"
+    ):
+        jacobi(Fickle(), [[3]], draft=[[3], [4]])
+
+
 @pytest.mark.parametrize("arguments", [{"window": 0}, {"max_len": 0}])
 def test_what_is_not_legal_is_an_error(arguments):
     ((name, value),) = arguments.items()
