@@ -18,7 +18,7 @@ from .tasks import Pair
 from .vocab import BOS, EOS, PAD, Vocab
 
 BATCH_SIZE = 128
-Search = Callable[[Transformer, np.ndarray], Sequence[Any]]  # from source tokens (B, S) to B sequences of tokens
+Search = Callable[[Transformer, np.ndarray], Any]  # from source tokens (B, S) to a sequence for each: tokens
 
 
 @dataclass(frozen=True)
