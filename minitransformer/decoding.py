@@ -19,6 +19,7 @@ from minigrad import nn
 from minigrad.nn import functional as F
 
 from .model import tokens
+from .straight import straight
 
 Array = np.ndarray
 
@@ -79,7 +80,8 @@ class Step:
         self.lengths = (src != config.pad_id).sum(axis=1)  # (B,)
         self.memory = model.encode(src)
         self.memory_mask = model.padding_mask(src)
-        self.cache = model.new_cache() if use_cache else None
+        self.decoder = straight(model) if use_cache else model
+        self.cache = self.decoder.new_cache() if use_cache else None
         self.never = np.zeros(config.target_vocab_size, bool)
         self.never[[config.pad_id, config.bos_id]] = True
 
@@ -94,12 +96,16 @@ class Step:
         At [:, -1] they are those of the token after all of `written`, at [:, -2] after all but one, and so on.
         """
         begin = np.full((len(written), 1), self.bos_id)
-        logits = self.model.decode(np.concatenate([begin, written], axis=1), self.memory, self.memory_mask, self.cache)
+        logits = self.decoder.decode(
+            np.concatenate([begin, written], axis=1), self.memory, self.memory_mask, self.cache
+        )
         legal = np.where(self.never, -np.inf, logits.numpy()[:, -last:])  # (B, last, V)
         return F.log_softmax(mg.from_numpy(legal), dim=-1).numpy()
 
     def select(self, rows: Array) -> None:
         """Go on with these sentences of the batch, in this order; one may be there several times."""
+        if len(rows) == len(self.memory) and (rows == np.arange(len(rows))).all():
+            return
         self.memory, self.memory_mask = self.memory[rows], self.memory_mask[rows]
         if self.cache is not None:
             self.cache.select(rows)
