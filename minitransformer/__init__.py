@@ -41,6 +41,7 @@ from .positions import (
     T5Bias,
     TransformerXL,
 )
+from .prompts import Continue
 from .sampling import filtered, sample
 from .schedule import noam
 from .scores import ATTENTIONS, SCALES, Additive, General, ScaledDotProduct, Score

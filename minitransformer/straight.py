@@ -134,7 +134,7 @@ class Layer:
             linear(cross.out_proj),
         )
         self.first, self.second = Linear(data(ffn.linear1.weight), None), linear(ffn.linear2)
-        self.bias, self.activation = data(ffn.linear1.bias), fused_activation(ffn.activation)
+        self.bias, self.activation = data(ffn.linear1.bias), str(fused_activation(ffn.activation))
         self.norms = layer.add_norm1, layer.add_norm2, layer.add_norm3
 
     def __call__(
