@@ -41,22 +41,32 @@ class KeepsPrefix(Protocol):
 class Translates(Protocol):
     """What decoding uses of a model that writes one text while it reads another: `Transformer`, and others like it.
 
-    config: has pad_id, bos_id, eos_id and target_vocab_size; max_len: the longest text that `decode` can read, or None.
-    The memory that `encode` returns, and the mask, have the sentences of the batch in their first dimension.
+    config: has pad_id, bos_id, eos_id and target_vocab_size. Memory and mask have the sentences of the batch in their
+    first dimension.
     """
 
     config: Any
 
     @property
-    def max_len(self) -> int | None: ...  # noqa: D102
+    def max_len(self) -> int | None:
+        """The longest text that `decode` can read, None if there is no limit."""
+        ...
 
-    def encode(self, src: Any) -> mg.Tensor: ...  # noqa: D102
+    def encode(self, src: Any) -> mg.Tensor:
+        """From source tokens (B, S) to the memory."""
+        ...
 
-    def padding_mask(self, ids: Any) -> mg.Tensor: ...  # noqa: D102
+    def padding_mask(self, ids: Any) -> mg.Tensor:
+        """The mask of the memory of source tokens (B, S)."""
+        ...
 
-    def decode(self, tgt: Any, memory: Any, memory_mask: Any = None, cache: Any = None) -> mg.Tensor: ...  # noqa: D102
+    def decode(self, tgt: Any, memory: Any, memory_mask: Any = None, cache: Any = None) -> mg.Tensor:
+        """From target tokens (B, T) to logits (B, n, V) of the n tokens that are not in the cache."""
+        ...
 
-    def new_cache(self) -> KeepsPrefix: ...  # noqa: D102
+    def new_cache(self) -> KeepsPrefix:
+        """Make an empty cache."""
+        ...
 
 
 class Step:
@@ -65,6 +75,8 @@ class Step:
     src: source tokens (B, S), padded; use_cache: keep what was computed, which changes nothing but the time. Then what
     is written must continue what was written at the call before, but for what `select` and `truncate` say. The next
     token is never padding nor a begin of sentence; their log-probability is -inf. Raises ValueError for an empty batch.
+
+    With `use_cache`, a Transformer whose parts are as they were made decodes straight on arrays, see `straight`.
 
     This is the one place where decoding touches a model. To write in another way, after a prompt for example, give the
     search functions another class as `step`: one that is made from (model, src, use_cache) and has `pad_id`, `eos_id`,
@@ -116,7 +128,7 @@ class Step:
             self.cache.truncate(1 + length)  # the begin of sentence stays
 
 
-MakeStep = Callable[[Any, Any, bool], Any]
+MakeStep = Callable[[Any, Any, bool], Any]  # from model, source and use_cache to a step
 
 
 def greedy(

@@ -49,7 +49,7 @@ def sample(
 
         def draw(log_p: Array, of: Array) -> Array:
             upto = filtered(log_p, temperature, top_k, top_p).cumsum(axis=-1)  # (b, V)
-            u = np.array([[generators[i].random()] for i in of]) * upto[:, -1:]  # in [0, 1), but for rounding
+            u = np.array([[generators[i].random()] for i in of]) * upto[:, -1:]  # below the sum, also when rounded
             return (upto <= u).sum(axis=-1)  # the first token with upto > u: never one of probability 0
 
         return write(ask, limits, draw)
