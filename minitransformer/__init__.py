@@ -7,10 +7,12 @@
 """
 
 from .attention import MultiHeadAttention
+from .beam import Hypothesis, beam_search
 from .cache import Cache
 from .config import TransformerConfig
 from .decoding import Step, evaluating, greedy
 from .evaluate import Scores, Translator
+from .jacobi import Converged, jacobi
 from .language import Classifier, LanguageModel
 from .layers import (
     ACTIVATIONS,
@@ -39,7 +41,9 @@ from .positions import (
     T5Bias,
     TransformerXL,
 )
+from .prompts import Continue
 from .recurrent import AdditiveAttention, GRUCache, GRUConfig, GRUDecoder, GRUSeq2Seq
+from .sampling import filtered, sample
 from .schedule import noam
 from .scores import ATTENTIONS, SCALES, Additive, General, ScaledDotProduct, Score
 from .train import TrainConfig, Trainer, TrainingError

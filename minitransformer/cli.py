@@ -25,6 +25,7 @@ from typer.core import TyperCommand
 import minigrad as mg
 from minigrad.checkpoint import CheckpointError
 
+from .decode_options import Beam, Decoding, Jacobi, LengthPenalty, NBest, Sampled, Seed, Temperature, TopK, TopP
 from .evaluate import Translator
 from .runs import ARCHITECTURES, CHECKPOINT, Recipe, open_checkpoint, written_before
 from .session import Session, held_out_sets, sentence
@@ -358,10 +359,21 @@ def translate(
             help="What to translate; after -- if it begins with -.", metavar="TEXT", show_default="standard input"
         ),
     ] = None,
+    beam: Beam = None,
+    length_penalty: LengthPenalty = None,
+    n_best: NBest = None,
+    sampled: Sampled = False,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: Seed = None,
+    jacobi: Jacobi = False,
     threads: Threads = None,
 ) -> None:
-    """Translate each TEXT, or each line of the standard input, to one line."""
+    """Translate each TEXT, or each line of the standard input, to one line (with --n-best to several)."""
     with errors_without_traceback():
+        with usage_errors():
+            decoding = Decoding(beam, length_penalty, n_best, sampled, temperature, top_k, top_p, seed, jacobi)
         saved = open_checkpoint(checkpoint)
         use(threads)
         translator, task = saved.translator(), saved.recipe.task
@@ -374,8 +386,15 @@ def translate(
             normal = [task.normalise(text) for text in chunk]
             empty = empty and not any(normal)
             warn_of_unknown(translator, normal)
-            for line in translator.translate(normal):
+            if n_best is None:
+                lines = translator.translate(normal, decoding)
+            else:
+                found = translator.n_best(normal, decoding.search)
+                lines = ["\n".join(f"{score:.4f}\t{line}" for score, line in hypotheses) for hypotheses in found]
+            for line in lines:
                 typer.echo(line)
+        if jacobi:
+            typer.echo(decoding.saved(), err=True)
         if empty:
             fail("there is nothing to translate. Give TEXT, or lines on the standard input.")
 
@@ -384,21 +403,33 @@ def translate(
 def evaluate(
     checkpoint: CheckpointPath,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    beam: Beam = None,
+    length_penalty: LengthPenalty = None,
+    sampled: Sampled = False,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: Seed = None,
+    jacobi: Jacobi = False,
     threads: Threads = None,
 ) -> None:
     """Measure a model on its held-out sets: exact matches, tokens, loss."""
     with errors_without_traceback():
+        with usage_errors():
+            decoding = Decoding(beam, length_penalty, None, sampled, temperature, top_k, top_p, seed, jacobi)
         saved = open_checkpoint(checkpoint)
         use(threads)
         translator = saved.translator()
         with Console(stderr=True).status("evaluating"):
             held_out = held_out_sets(saved.recipe.task)
-            scores = {name: translator.evaluate(pairs)[0] for name, pairs in held_out.items()}
+            scores = {name: translator.evaluate(pairs, decoding)[0] for name, pairs in held_out.items()}
         if as_json:
             typer.echo(json.dumps({"splits": {name: asdict(score) for name, score in scores.items()}}))
         else:
             for name, score in scores.items():
                 typer.echo(f"{name}: {sentence(score)}")
+        if jacobi:
+            typer.echo(decoding.saved(), err=True)
 
 
 def standard_input() -> TextIO:

@@ -1,14 +1,16 @@
-"""From logits to sentences.
+"""From logits to sentences, one token after the other.
 
-Every way of decoding stands on one function, the step: prefixes (B, t) -> log-probabilities of the next token (B, V).
-What it has computed for the earlier tokens it may keep, and nobody but its clock can tell.
+Every way of decoding (`greedy` here; `sample`, `beam_search` and `jacobi` beside it) stands on one function, the step:
+what has been written so far (B, t) -> log-probabilities of the next token (B, 1, V). What the step has computed for the
+earlier tokens it may keep, and nobody but its clock can tell. Sentences that have ended leave the batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,68 +18,181 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.nn import functional as F
 
-from .model import Transformer, tokens
+from .model import tokens
+from .straight import straight
 
 Array = np.ndarray
 
 
-class Step:
-    """log p(next token | source, prefix) for a batch of sentences.
+class KeepsPrefix(Protocol):
+    """What a model keeps of the tokens that it has read: the part of `Cache` that decoding uses."""
 
-    src: source tokens (B, S). The prefixes (B, t) begin with the begin of sentence, and with `use_cache` each must
-    continue the one of the call before: then keys and values are computed for its new tokens only. The next token is
-    never padding nor a begin of sentence; their log-probability is -inf.
+    length: int
+
+    def select(self, rows: Array) -> None:
+        """Keep these sentences of the batch, in this order; one may be there several times."""
+        ...
+
+    def truncate(self, length: int) -> None:
+        """Forget the tokens after the first `length`."""
+        ...
+
+
+class Translates(Protocol):
+    """What decoding uses of a model that writes one text while it reads another: `Transformer`, and others like it.
+
+    config: has pad_id, bos_id, eos_id and target_vocab_size. Memory and mask have the sentences of the batch in their
+    first dimension.
     """
 
-    def __init__(self, model: Transformer, src: Array, use_cache: bool = True) -> None:
+    config: Any
+
+    @property
+    def max_len(self) -> int | None:
+        """The longest text that `decode` can read, None if there is no limit."""
+        ...
+
+    def encode(self, src: Any) -> mg.Tensor:
+        """From source tokens (B, S) to the memory."""
+        ...
+
+    def padding_mask(self, ids: Any) -> mg.Tensor:
+        """The mask of the memory of source tokens (B, S)."""
+        ...
+
+    def decode(self, tgt: Any, memory: Any, memory_mask: Any = None, cache: Any = None) -> mg.Tensor:
+        """From target tokens (B, T) to logits (B, n, V) of the n tokens that are not in the cache."""
+        ...
+
+    def new_cache(self) -> KeepsPrefix:
+        """Make an empty cache."""
+        ...
+
+
+class Step:
+    """log p(next token | source, what has been written) for a batch of sentences.
+
+    src: source tokens (B, S), padded; use_cache: keep what was computed, which changes nothing but the time. Then what
+    is written must continue what was written at the call before, but for what `select` and `truncate` say. The next
+    token is never padding nor a begin of sentence; their log-probability is -inf. Raises ValueError for an empty batch.
+
+    With `use_cache`, a Transformer whose parts are as they were made decodes straight on arrays, see `straight`.
+
+    This is the one place where decoding touches a model. To write in another way, after a prompt for example, give the
+    search functions another class as `step`: one that is made from (model, src, use_cache) and has `pad_id`, `eos_id`,
+    `limits`, `select`, `truncate` and the call. What comes before the first written token is the step's own affair.
+    """
+
+    def __init__(self, model: Translates, src: Any, use_cache: bool = True) -> None:
+        src, config = tokens("src", src), model.config
+        if src.size == 0:
+            raise ValueError(f"decoding: src has shape {src.shape}; there is nothing to decode. Give at least a token.")
         self.model = model
+        self.pad_id, self.bos_id, self.eos_id = config.pad_id, config.bos_id, config.eos_id
+        self.lengths = (src != config.pad_id).sum(axis=1)  # (B,)
         self.memory = model.encode(src)
         self.memory_mask = model.padding_mask(src)
-        self.cache = model.new_cache() if use_cache else None
-        self.never = np.zeros(model.config.target_vocab_size, bool)
-        self.never[[model.config.pad_id, model.config.bos_id]] = True
+        self.decoder = straight(model) if use_cache else model
+        self.cache = self.decoder.new_cache() if use_cache else None
+        self.never = np.zeros(config.target_vocab_size, bool)
+        self.never[[config.pad_id, config.bos_id]] = True
 
-    def __call__(self, prefix: Array) -> Array:
-        """From prefixes (B, t) to log-probabilities (B, V)."""
-        logits = self.model.decode(prefix, self.memory, self.memory_mask, self.cache)[:, -1]  # (B, V)
-        return F.log_softmax(logits.masked_fill(self.never, -np.inf), dim=-1).numpy()
+    def limits(self, max_len: int | None) -> Array:
+        """Most tokens that each sentence may get, (B,): max_len, or twice its source and 10; at most all positions."""
+        limits = 2 * self.lengths + 10 if max_len is None else np.full_like(self.lengths, max_len)
+        return limits if self.model.max_len is None else np.minimum(limits, self.model.max_len)
+
+    def __call__(self, written: Array, last: int = 1) -> Array:
+        """From the tokens written so far, (B, t), to log-probabilities (B, last, V).
+
+        At [:, -1] they are those of the token after all of `written`, at [:, -2] after all but one, and so on.
+        """
+        begin = np.full((len(written), 1), self.bos_id)
+        logits = self.decoder.decode(
+            np.concatenate([begin, written], axis=1), self.memory, self.memory_mask, self.cache
+        )
+        legal = np.where(self.never, -np.inf, logits.numpy()[:, -last:])  # (B, last, V)
+        return F.log_softmax(mg.from_numpy(legal), dim=-1).numpy()
+
+    def select(self, rows: Array) -> None:
+        """Go on with these sentences of the batch, in this order; one may be there several times."""
+        if len(rows) == len(self.memory) and (rows == np.arange(len(rows))).all():
+            return
+        self.memory, self.memory_mask = self.memory[rows], self.memory_mask[rows]
+        if self.cache is not None:
+            self.cache.select(rows)
+
+    def truncate(self, length: int) -> None:
+        """Forget what was computed for the written tokens after the first `length`: they may change."""
+        if self.cache is not None:
+            self.cache.truncate(1 + length)  # the begin of sentence stays
 
 
-def greedy(model: Transformer, src: Any, max_len: int | None = None, use_cache: bool = True) -> Array:
-    """Write, for every source sentence of a batch, the most probable token, then the next, until all have ended.
+MakeStep = Callable[[Any, Any, bool], Any]  # from model, source and use_cache to a step
+
+
+def greedy(
+    model: nn.Module, src: Any, max_len: int | None = None, use_cache: bool = True, *, step: MakeStep = Step
+) -> Array:
+    """Write, for every source sentence of a batch, the most probable token, then the next, until all have ended:
+
+        y_t = argmax_v p(v | x, y_1 ... y_{t-1})
 
     src: integers (B, S), padded; max_len: most tokens of an answer, the end of sentence included; unless given, twice
     the tokens of its own source sentence and 10 more; never more than the model has positions; use_cache: keep keys
-    and values, which changes nothing but the time. Returns integers (B, L), L at most max_len: without begin of
-    sentence, with the end of sentence (unless cut off by max_len) and padding after it. Runs in evaluation mode and
-    without a graph, and leaves the model in the mode in which it was. Raises ValueError for an empty batch or a max_len
-    below 1.
+    and values, which changes nothing but the time: with them, a token costs time in proportion to the length so far;
+    step: what asks the model, see `Step`. Returns integers (B, L), L at most max_len: without begin of sentence, with
+    the end of sentence (unless cut off by max_len) and padding after it. Runs in evaluation mode and without a graph,
+    and leaves the model in the mode in which it was. Raises ValueError for an empty batch or a max_len below 1.
 
-    >>> from minitransformer import TransformerConfig
+    >>> from minitransformer import Transformer, TransformerConfig
     >>> model = Transformer(TransformerConfig(src_vocab_size=20, d_model=8, nhead=2, num_decoder_layers=1))
     >>> greedy(model, [[5, 6, 2]], max_len=4).shape[0]
     1
+    """  # fmt: skip
+    with decoding(model, src, max_len, use_cache, step) as (ask, limits):
+        return write(ask, limits, lambda log_p, of: log_p.argmax(axis=-1))
+
+
+def write(step: Any, limits: Array, choose: Callable[[Array, Array], Array]) -> Array:
+    """Write token after token until all sentences have ended; those that have leave the batch.
+
+    choose(log-probabilities (b, V), of (b,)) -> tokens (b,), for the b sentences `of` that go on. Returns (B, L).
     """
-    config = model.config
-    src = tokens("src", src)
-    if src.size == 0:
-        raise ValueError(f"greedy(): src has shape {src.shape}; there is nothing to decode. Give at least one token.")
-    if max_len is not None and max_len < 1:
-        raise ValueError(f"greedy(): max_len is {max_len}; it must be at least 1.")
-    limits = 2 * (src != config.pad_id).sum(axis=1) + 10 if max_len is None else np.full(len(src), max_len)  # (B,)
-    if model.max_len is not None:
-        limits = np.minimum(limits, model.max_len)
-    written = np.full((len(src), 1), config.bos_id)
-    ended = np.zeros(len(src), bool)
+    written = np.full((len(limits), limits.max()), step.pad_id)
+    of = np.arange(len(limits))  # the sentences that go on
+    length = 0
+    while len(of):
+        new = choose(step(written[of, :length])[:, -1], of)  # (b,)
+        written[of, length] = new
+        length += 1
+        goes_on = (new != step.eos_id) & (length < limits[of])
+        if not goes_on.all():
+            of = of[goes_on]
+            step.select(np.flatnonzero(goes_on))
+    return written[:, :length]
+
+
+@contextmanager
+def decoding(
+    model: nn.Module, src: Any, max_len: int | None, use_cache: bool, step: MakeStep
+) -> Iterator[tuple[Any, Array]]:
+    """Give the step and the limits (B,) that a search goes by, while the model is in evaluation mode."""
+    if max_len is not None:
+        check_count("max_len", max_len)
     with evaluating(model):
-        step = Step(model, src, use_cache)
-        for length in range(1, limits.max() + 1):
-            best = np.where(ended, config.pad_id, step(written).argmax(axis=-1))  # (B,)
-            written = np.concatenate([written, best[:, None]], axis=1)
-            ended |= (best == config.eos_id) | (length == limits)
-            if ended.all():
-                break
-    return written[:, 1:]
+        ask = step(model, src, use_cache)
+        yield ask, ask.limits(max_len)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is an integer of at least 1."""
+    try:
+        legal = operator.index(value) >= 1
+    except TypeError:
+        legal = False
+    if not legal:
+        raise ValueError(f"decoding: {name} is {value!r}; it must be an integer of at least 1.")
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,21 +12,23 @@ import numpy as np
 import minigrad as mg
 
 from .batching import Batches, encode_pairs, pad
+from .beam import beam_search
 from .decoding import evaluating, greedy
 from .tasks import Pair
 from .vocab import BOS, EOS, PAD, Vocab
 
 BATCH_SIZE = 128
 CROSS_ATTENTION = re.compile(r"decoder\.(layers\.\d+\.cross_attn\.)?pattern")  # of a Transformer, of a GRUSeq2Seq
+Search = Callable[[Any, np.ndarray], Any]  # from source tokens (B, S) to a sequence for each: tokens
 
 
 @dataclass(frozen=True)
 class Scores:
     """How well a model does on held-out sentences.
 
-    exact_match: the share of sentences that greedy decoding gets right to the last letter. token_accuracy: the share
-    of target tokens, the end of sentence included, that the model puts first when it is shown the true ones before.
-    loss: the mean of -ln p over these tokens, without label smoothing.
+    exact_match: the share of sentences that decoding, greedy unless told otherwise, gets right to the last letter.
+    token_accuracy: the share of target tokens, the end of sentence included, that the model puts first when it is shown
+    the true ones before. loss: the mean of -ln p over these tokens, without label smoothing.
     """
 
     exact_match: float
@@ -43,19 +45,27 @@ class Translator:
     source: Vocab
     target: Vocab
 
-    def translate(self, texts: Sequence[str]) -> list[str]:
-        """Translate normalised texts by greedy decoding, in batches of similar length; an empty text stays empty."""
+    def translate(self, texts: Sequence[str], search: Search = greedy) -> list[str]:
+        """Translate normalised texts, in batches of similar length; an empty text stays empty."""
+        return self.target.decode_batch(self._found(texts, search))
+
+    def n_best(self, texts: Sequence[str], search: Search = beam_search) -> list[list[tuple[float, str]]]:
+        """Translate normalised texts in several ways each: scores and translations, the best first."""
+        found = self._found(texts, search)
+        return [[(y.score, self.target.decode(y.tokens)) for y in hypotheses] for hypotheses in found]
+
+    def _found(self, texts: Sequence[str], search: Search) -> list[Any]:
+        """What the search finds for each text, nothing for an empty one."""
         order = sorted((i for i, text in enumerate(texts) if text), key=lambda i: len(texts[i]))
-        translations = [""] * len(texts)
+        found: list[Any] = [()] * len(texts)
         for start in range(0, len(order), BATCH_SIZE):
             chosen = order[start : start + BATCH_SIZE]
             rows = self.source.encode_batch([texts[i] for i in chosen])
-            written = greedy(self.model, pad([[*row, EOS] for row in rows]))
-            for i, translation in zip(chosen, self.target.decode_batch(written), strict=True):
-                translations[i] = translation
-        return translations
+            for i, written in zip(chosen, search(self.model, pad([[*row, EOS] for row in rows])), strict=True):
+                found[i] = written
+        return found
 
-    def evaluate(self, pairs: Sequence[Pair]) -> tuple[Scores, list[str]]:
+    def evaluate(self, pairs: Sequence[Pair], search: Search = greedy) -> tuple[Scores, list[str]]:
         """Score the model on `pairs`; also return its translations, in their order."""
         batches = Batches(encode_pairs(list(pairs), self.source, self.target), BATCH_SIZE, seed=0)
         translations = [""] * len(pairs)
@@ -67,7 +77,7 @@ class Translator:
                 best = logits.numpy().argmax(axis=-1)  # (B, T)
                 right += int(np.sum((best == batch.tgt_out) & (batch.tgt_out != PAD)))
                 tokens += batch.tokens
-                written = self.target.decode_batch(greedy(self.model, batch.src))
+                written = self.target.decode_batch(search(self.model, batch.src))
                 for i, translation in zip(batch.index, written, strict=True):
                     translations[i] = translation
         exact = sum(translation == target for translation, (_, target) in zip(translations, pairs, strict=True))

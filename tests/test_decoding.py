@@ -1,22 +1,19 @@
 """Greedy decoding: the most probable token each time, with a cache or without, and an end to it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
+import minitransformer
 from minigrad import nn
-from minitransformer import Cache, Positions, Step, Transformer, evaluating, greedy
-from tests.models import sentences, small_model
+from minitransformer import Cache, Positions, Step, evaluating, greedy
+from tests.models import VARIANTS, Fickle, sentences, small_model, unpadded, will_end
 
 PAD, BOS, EOS = 0, 1, 2
-
-
-def will_end(model: Transformer, by: float = 1.5) -> Transformer:
-    """A model with random weights rarely ends a sentence; make this one do so, some time."""
-    model.generator.bias.data[EOS] += by
-    return model
 
 
 def by_hand(model, sentence, max_len):
@@ -32,19 +29,6 @@ def by_hand(model, sentence, max_len):
     return prefix[1:]
 
 
-def unpadded(row):
-    return row[: np.flatnonzero(row != PAD)[-1] + 1].tolist()
-
-
-VARIANTS = [
-    {},
-    {"norm_first": True, "activation": "gelu"},
-    {"positions": "learned", "tie_weights": True},
-    {"positions": "none", "head_dim": 3, "share_qk": True},
-    {"num_encoder_layers": 1, "num_decoder_layers": 3, "nhead": 1, "norm": "none", "residual": False},
-]
-
-
 @settings(max_examples=20)
 @given(st.sampled_from(VARIANTS), st.lists(st.integers(1, 7), min_size=1, max_size=5), st.integers(0, 2**32 - 1))
 def test_with_and_without_cache_and_alone_it_writes_the_same_tokens(changes, lengths, seed):
@@ -56,16 +40,12 @@ def test_with_and_without_cache_and_alone_it_writes_the_same_tokens(changes, len
     assert [unpadded(row) for row in written] == [by_hand(model, row[row != PAD], 12) for row in src]
 
 
-def ends(changes, seed):
-    mg.manual_seed(seed)
-    return will_end(small_model(**changes))
-
-
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_what_has_ended_stays_ended(use_cache, rng):
     lengths = set()
     for seed in range(8):
-        model = ends({}, seed)
+        mg.manual_seed(seed)
+        model = will_end(small_model())
         written = greedy(model, sentences(rng, [6, 3, 4, 5]), max_len=20, use_cache=use_cache)
         for row in written:
             end = np.flatnonzero(row == EOS)
@@ -87,11 +67,61 @@ def test_step_gives_log_probabilities_of_the_next_token(rng):
     model = small_model().eval()
     src, prefix = sentences(rng, [5, 2]), sentences(rng, [3, 3], bos=True)
     with mg.no_grad():
-        log_p = Step(model, src)(prefix)
-        logits = model(src, prefix).numpy()[:, -1]
-    p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p[:, [PAD, BOS]] = 0
-    np.testing.assert_allclose(np.exp(log_p), p / p.sum(axis=1, keepdims=True), rtol=1e-12)
+        log_p = Step(model, src)(prefix[:, 1:], last=2)
+        logits = model(src, prefix).numpy()[:, -2:]
+    p = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    p[..., [PAD, BOS]] = 0
+    np.testing.assert_allclose(np.exp(log_p), p / p.sum(axis=-1, keepdims=True), rtol=1e-12)
+
+
+def test_sentences_that_have_ended_leave_the_batch():
+    model = Fickle()
+    written = greedy(model, np.arange(3, 43)[:, None], max_len=9)
+    lengths = (written != PAD).sum(axis=1)
+    assert model.batches == [(lengths > t).sum() for t in range(lengths.max())]
+    assert len(set(model.batches)) > 3
+
+
+class Prompted:
+    """A step of another kind: what is written continues a prompt, at the end of which it stands without a source."""
+
+    def __init__(self, model, prompts, use_cache):
+        self.model, self.prompts = model, prompts
+        self.pad_id, self.eos_id = PAD, EOS
+
+    def limits(self, max_len):
+        return np.array([max_len - len(prompt) for prompt in self.prompts])
+
+    def __call__(self, written, last=1):
+        texts = [[*prompt, *row] for prompt, row in zip(self.prompts, written.tolist(), strict=True)]
+        return np.array([[self.model.logits(0, text[: len(text) - i]) for i in range(last)][::-1] for text in texts])
+
+    def select(self, rows):
+        self.prompts = [self.prompts[i] for i in rows]
+
+    def truncate(self, length):
+        pass
+
+
+@pytest.mark.parametrize("search", ["greedy", "sample", "beam_search", "jacobi"])
+def test_a_step_of_another_kind_may_continue_prompts_of_different_lengths(search):
+    model, prompts = Fickle(), [[1, 3, 4, 4], [1], [1, 4]]
+
+    def tokens(prompts):
+        settings = {"sample": {"top_k": 1}, "beam_search": {"beam_size": 1}}.get(search, {})
+        found: Any = getattr(minitransformer, search)(model, prompts, max_len=9, step=Prompted, **settings)
+        if search == "beam_search":
+            return [hypotheses[0].tokens.tolist() for hypotheses in found]
+        return [unpadded(row) for row in (found.tokens if search == "jacobi" else found)]
+
+    expected = []
+    for prompt in prompts:
+        text = list(prompt)
+        while len(text) < 9 and text[-1] != EOS:
+            text.append(int(model.logits(0, text).argmax()))
+        expected.append(text[len(prompt) :])
+    assert tokens(prompts) == expected
+    assert len(set(map(len, expected))) > 1
 
 
 def test_the_cache_holds_what_was_computed_and_computes_the_rest(rng):
@@ -196,14 +226,15 @@ def test_every_module_is_afterwards_in_the_mode_it_was_in(fails, rng):
 @pytest.mark.parametrize("shape", [(0, 5), (2, 0)])
 def test_an_empty_batch_is_an_error(shape):
     with pytest.raises(
-        ValueError, match=rf"greedy\(\): src has shape \({shape[0]}, {shape[1]}\); there is nothing to decode"
+        ValueError, match=rf"decoding: src has shape \({shape[0]}, {shape[1]}\); there is nothing to decode"
     ):
         greedy(small_model(), np.zeros(shape, int))
 
 
 def test_no_room_for_an_answer_is_an_error(rng):
-    with pytest.raises(ValueError, match=r"greedy\(\): max_len is 0; it must be at least 1\."):
-        greedy(small_model(), sentences(rng, [3]), max_len=0)
+    for max_len in (0, 2.5):
+        with pytest.raises(ValueError, match=rf"decoding: max_len is {max_len}; it must be an integer of at least 1\."):
+            greedy(small_model(), sentences(rng, [3]), max_len=max_len)  # pyright: ignore[reportArgumentType]
 
 
 def test_special_tokens_may_have_other_numbers(rng):

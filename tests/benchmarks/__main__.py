@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from . import accuracy, gemm, growth, harness, memory, ops, overhead, physical, softmax, start, step
+from . import accuracy, decoding, gemm, growth, harness, memory, ops, overhead, physical, softmax, start, step
 
 ALL = {
     "physical": physical,
@@ -15,6 +15,7 @@ ALL = {
     "ops": ops,
     "overhead": overhead,
     "step": step,
+    "decoding": decoding,
     "growth": growth,
     "memory": memory,
     "start": start,

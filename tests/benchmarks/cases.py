@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-PAD, BOS = 0, 1
+PAD, BOS, EOS = 0, 1, 2
 SMOOTHING = 0.1
 ADAM: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.98), "eps": 1e-9}
 
