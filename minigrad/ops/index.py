@@ -13,7 +13,7 @@ from ..core import Array, DTypeError, ShapeError
 from ..dtypes import promote
 from ..op import op
 from .arithmetic import add, mul, where
-from .norm import dropout
+from .norm import check_dropout, dropout
 
 
 @op(view=True)
@@ -197,9 +197,7 @@ def embed_tokens(
     Shapes: ids (..., T) integer, W (V, D), positions (T, D) or None, y (..., T, D). Kept for the way back: ids.
     """
     padding = _check_table("embed_tokens", ids, weight, padding_idx)
-    require(0 <= p <= 1, f"embed_tokens(): p = {p}; a probability lies in [0, 1]", error=ValueError)
-    require(p == 0 or seed is not None, "embed_tokens(): dropout needs a seed", error=ValueError)
-    size, bits = len(weight), (p, seed or 0)
+    size, bits = len(weight), (p, check_dropout("embed_tokens", p, seed))
     if positions is None:
         y = kernels.embed_tokens(ids, weight, None, scale, *bits)
         return y, (None, lambda g: kernels.embed_tokens_vjp(ids, g, size, padding, scale, *bits), None)
