@@ -220,8 +220,10 @@ def embed_tokens(
 
 def _check_table(name: str, ids: Array, weight: Array, padding_idx: int | None) -> int | None:
     """Raise unless `ids` are rows of the table `weight`; return `padding_idx` counted from the start."""
-    require(ids.dtype.kind in "iu", f"{name}(): the indices have dtype {ids.dtype}; use integers", error=DTypeError)
-    require(weight.ndim == 2, f"{name}(): the table has shape {{}}; it must be (V, D)", weight)
+    if ids.dtype.kind not in "iu":
+        raise DTypeError(f"{name}(): the indices have dtype {ids.dtype}; use integers")
+    if weight.ndim != 2:
+        raise ShapeError(f"{name}(): the table has shape {weight.shape}; it must be (V, D)")
     rows = len(weight)
     if padding_idx is not None and not -rows <= padding_idx < rows:
         raise IndexError(f"{name}(): padding_idx = {padding_idx} is not one of the {rows} rows of the table")

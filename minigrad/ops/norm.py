@@ -56,7 +56,7 @@ def dropout(x: Array, *, p: float, seed: int) -> Any:
     bits again, nothing is stored.
     """
     require_float("dropout", x)
-    require(0 <= p <= 1, f"dropout(): p = {p}; a probability lies in [0, 1]", error=ValueError)
+    check_dropout("dropout", p, seed)
     return kernels.dropout(x, p, seed), lambda g: kernels.dropout(g, p, seed)
 
 
