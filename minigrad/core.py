@@ -138,7 +138,12 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
             observer.gradient(node, g)
         if node.holder is not None:
             accumulate(node.holder(), g)
-        results: Any = products(g) if callable(products) else [product and product(g) for product in products]
+        first: Any = node.parents[0]
+        so_far = gradients.get(first) if node.op and node.op.accumulates and not observers else None
+        if callable(products):
+            results: Any = products(g) if so_far is None else products(g, so_far)
+        else:
+            so_far, results = None, [product and product(g) for product in products]
         for position, (parent, d) in enumerate(zip(node.parents, results, strict=True)):
             if parent is None or d is None:
                 continue
@@ -152,15 +157,14 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
                 elif (place := settle(parent.holder(), d)) is not None:
                     d = place
                     ours.add(parent)
-                gradients[parent] = d
-            elif parent in ours:
-                kernels.add(gradients[parent], d, out=gradients[parent])
-            else:
-                gradients[parent] = kernels.add(gradients[parent], d)  # not into the first arrival: others may hold it
+            elif position or so_far is None:  # else it has been added already
+                into = gradients[parent] if parent in ours else None  # not into the first arrival: others may hold it
+                d = kernels.add(gradients[parent], d, out=into)
                 ours.add(parent)
+            gradients[parent] = d
         if not retain_graph:
             node.products, node.parents = None, ()
-    g = d = results = products = None  # let go of the last ones: a leaf may keep what nobody else holds
+    g = d = so_far = results = products = None  # let go of the last ones: a leaf may keep what nobody else holds
     for node in sorted(gradients, key=lambda node: -node.serial) if observers else [*gradients]:  # only leaves are left
         for observer in observers:
             observer.gradient(node, gradients[node])
@@ -179,7 +183,7 @@ def _fit(d: Any, parent: Node, node: Node) -> Array:
 
 
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
-    """Undo broadcasting: sum `g` over the dimensions along which an array of `shape` was repeated.
+    """Undo broadcasting, here and nowhere else: sum `g` over the dimensions along which `shape` was repeated.
 
     Broadcasting copies: in `x + b` with x of shape (3, 4) and b of shape (4,), each b_j is used three times, once per
     row. L depends on b_j through all three copies, and by the chain rule their gradients add up:
@@ -190,8 +194,6 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
                  row 1                                           g10 g11 g12 g13      s_j = g0j + g1j + g2j
                  row 2                                           g20 g21 g22 g23
 
-    It is the only place in the library where this happens.
-
     >>> unbroadcast(np.ones((3, 4)), (1, 4))
     array([[3., 3., 3., 3.]])
     """
@@ -199,8 +201,7 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     if new < 0 or any(n != m != 1 for n, m in zip(g.shape[new:], shape, strict=True)):
         raise ShapeError(f"a gradient of shape {g.shape} does not fit an input of shape {shape}")
     repeated = tuple(i + new for i, (n, m) in enumerate(zip(g.shape[new:], shape, strict=True)) if n != m)
-    g = g.sum(axis=(*range(new), *repeated), keepdims=True)
-    return g.reshape(shape)
+    return g.sum(axis=(*range(new), *repeated), keepdims=True).reshape(shape)
 
 
 # ------------------------------------------------------------------------------------------------- modes and listeners

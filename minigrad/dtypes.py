@@ -55,31 +55,32 @@ def _promoted(dtypes: Any) -> np.dtype:
     return np.result_type(*(floating or dtypes)) if dtypes else np.dtype(bool)
 
 
-def promote(*arrays: Array, floating: bool = False) -> tuple[Array, ...]:
-    """The arrays in a common dtype, as PyTorch chooses it.
+def promote(*arrays: Any, floating: bool = False) -> tuple[Any, ...]:
+    """The arrays in a common dtype, as PyTorch chooses it; after the first, None stays None.
 
     Floats win over integers, whatever their width, and a 0-d array does not widen the others of its kind. With
     `floating`, integers become float32.
     """
     first = arrays[0].dtype
     for a in arrays:
-        if a.dtype is not first:
+        if a is not None and a.dtype is not first:
             break
     else:
         if not floating or first.kind == "f":
             return arrays
+    given = [a for a in arrays if a is not None]
     rank = {"b": 0, "u": 1, "i": 1, "f": 2}
-    for a in arrays:
+    for a in given:
         if a.dtype.kind not in rank:
             raise DTypeError(f"arrays of dtype {a.dtype} are not supported; use bool, an integer or a float dtype")
-    by_shape = [a for a in arrays if a.ndim > 0]
-    highest = max([rank[a.dtype.kind] for a in arrays])
+    by_shape = [a for a in given if a.ndim > 0]
+    highest = max([rank[a.dtype.kind] for a in given])
     if not by_shape or max([rank[a.dtype.kind] for a in by_shape]) < highest:
-        by_shape = list(arrays)  # only 0-d arrays have the highest kind, so they decide
+        by_shape = given  # only 0-d arrays have the highest kind, so they decide
     dtype = _promoted([a.dtype for a in by_shape if rank[a.dtype.kind] == highest])
     if floating and dtype.kind != "f":
         dtype = default_dtype
-    return tuple([a.astype(dtype, copy=False) for a in arrays])
+    return tuple([a if a is None else a.astype(dtype, copy=False) for a in arrays])
 
 
 def floating(x: Array) -> Array:

@@ -35,14 +35,15 @@ class Op:
     """A differentiable function of arrays; call it with tensors, arrays or Python numbers.
 
     With at least one tensor among the arguments the result is a tensor, else an array. `view` says that the result may
-    share memory with the first argument.
+    share memory with the first argument, `accumulates` that the function for all gradients can be given, as a second
+    argument, the gradient that the first one has received from others, and returns the sum in a new array.
     """
 
-    def __init__(self, forward: Callable, definition: Callable | None = None, view: bool = False) -> None:
-        self.name = forward.__name__
-        self.forward = forward
-        self.definition = definition
-        self.view = view
+    def __init__(
+        self, forward: Callable, definition: Callable | None = None, view: bool = False, accumulates: bool = False
+    ) -> None:
+        self.name, self.forward, self.definition = forward.__name__, forward, definition
+        self.view, self.accumulates = view, accumulates
         self.signature = inspect.signature(forward)
         arguments = [p for p in self.signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
         self.names = tuple([p.name for p in arguments])  # of the array arguments, the optional ones included
@@ -63,8 +64,7 @@ class Op:
         if len(inputs) < len(self.names):
             inputs, settings = self._complete(inputs, settings)
         like: Any = None
-        wanted = False
-        tracking = state.grad_enabled
+        wanted, tracking = False, state.grad_enabled
         arrays, parents = [], []
         for x in inputs:
             node = None
@@ -88,8 +88,7 @@ class Op:
             if "cannot enter context" not in str(error):
                 raise
             out, products = self.forward(*arrays, **settings)  # within the forward of another op: quiet already
-        if type(out) is not np.ndarray:
-            out = np.asarray(out)
+        out = out if type(out) is np.ndarray else np.asarray(out)
         if like is None:
             return out
         if not wanted or products is None:
@@ -123,6 +122,6 @@ class Op:
         return tuple([product if parent else None for product, parent in zip(products, parents, strict=True)])
 
 
-def op(forward: Callable | None = None, *, definition: Callable | None = None, view: bool = False) -> Any:
+def op(forward: Callable | None = None, **settings: Any) -> Any:
     """Make an `Op` of a function, as @op or @op(definition=..., view=...), and enter it in the registry."""
-    return Op(forward) if forward else lambda function: Op(function, definition, view)
+    return Op(forward) if forward else lambda function: Op(function, **settings)

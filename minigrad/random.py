@@ -21,6 +21,7 @@ class _Source:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self.start = mix(seed)
         self.counter = 0
         self.generator = np.random.default_rng(seed)
 
@@ -65,7 +66,7 @@ def next_seed() -> int:
     """
     with _lock:
         _source.counter += 1
-        return mix(mix(_source.seed) + _source.counter * _GOLDEN)
+        return mix(_source.start + _source.counter * _GOLDEN)
 
 
 def get_state() -> dict[str, Any]:

@@ -227,7 +227,8 @@ def check_op(op: Op, case: Case, *, seed: int = 0) -> None:
     Its gradient against finite differences; the Numba kernels against the NumPy twins; the op against its definition;
     float32 and float64 kept, in the result and in every product; arrays of any strides; inputs and the incoming
     gradient left alone; a result with memory of its own, unless the op is a view; only the products that are needed
-    kept; the same gradient when asked twice. Raises CheckError, or what the op raises, with the inputs in a note.
+    kept; what has arrived before added, if it accumulates; the same gradient when asked twice. Raises CheckError, or
+    what the op raises, with the inputs in a note.
 
     >>> from minigrad import ops
     >>> check_op(ops.softmax, Case((Random((2, 3)),), {"dim": 0}, without=("0-d",)))
@@ -341,6 +342,14 @@ class _Check:
                 raise CheckError(f"{self.op.name}(): only input {i} wants a gradient, but other products are kept")
             gradient = self.value_and_gradients(self.arrays, wanted=[i])[1][0]
             _same(f"{self.op.name}(): wanted alone, the gradient of input {i}", gradient, self.gradients[position])
+        node = self.call(self.arrays).node
+        if node and self.op.accumulates:
+            so_far, alone = np.ones_like(self.arrays[0]), np.asarray(self.gradients[0])
+            so_far.flags.writeable = False
+            d, what = node.products(self.cotangent, so_far)[0], f"{self.op.name}(): with what has arrived at input 0"
+            if np.shares_memory(d, so_far):
+                raise CheckError(f"{what}, the sum is no new array")
+            _same(f"{what}, its gradient", d, so_far + alone, 1e-10, 1e-10)
 
     def check_kernels(self) -> None:
         for name in ("numpy", "numba"):

@@ -87,9 +87,12 @@ class _Writes:
         """Whether some other array looks into the memory of `value`: each one counts as a reference to the owner."""
         return max(getrefcount(value.data), getrefcount(owner(value.data))) > 2  # one by `value`, one by the call
 
-    def has_room(self, value: Value) -> bool:
-        """Whether `value` has a place for its gradient, `home`, and nobody has kept what was there before."""
-        return hasattr(value, "home") and max(getrefcount(value.home), getrefcount(owner(value.home))) <= 2
+    def has_room(self, value: Value, held: int = 0) -> bool:
+        """Whether nobody has kept what is in `home`, the place for the gradient: besides `value`, it is `held` by us.
+
+        It is a view of memory of its own, which other views of it look into.
+        """
+        return getrefcount(value.home) <= 2 + held and getrefcount(value.home.base) <= 2
 
     def check_fresh(self, value: Value) -> None:
         """Raise if `value` was changed through another tensor that shares its memory: its node tells the old story."""

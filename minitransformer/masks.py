@@ -54,4 +54,4 @@ def causal_mask(T: int, S: int | None = None, offset: int = 0) -> mg.Tensor:
     tensor([[ True,  True,  True]])
     """
     S = T + offset if S is None else S
-    return mg.from_numpy(np.tri(T, S, offset, dtype=bool)[None, None])  # (1, 1, T, S)
+    return mg.from_numpy((np.arange(S) <= np.arange(offset, offset + T)[:, None])[None, None])  # (1, 1, T, S)

@@ -84,6 +84,23 @@ def test_products_across_parts_and_blocks(shape, layout, dtype, rng):
         assert_is_started_product(c, before, a, b)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", BLOCKS)
+def test_the_way_back_of_a_linear_layer_goes_on_from_what_has_arrived(shape, dtype, either, rng):
+    g, weight = factors(rng, shape, dtype)  # (R, O) and (O, I)
+    x, start = rng.standard_normal((2, shape[0], shape[2])).astype(dtype)
+    wide = rng.standard_normal((shape[0], 2 * shape[2])).astype(dtype)
+    _, *others = kernels.linear_vjp(g, x, weight, True)
+    for so_far in (start, np.asfortranarray(start), wide[:, ::2], start.astype(np.float64)):
+        before = so_far.copy()
+        dx, *same = kernels.linear_vjp(g, x, weight, True, so_far)
+        assert_is_started_product(dx.astype(dtype), before, g, weight)
+        assert not np.shares_memory(dx, so_far)
+        np.testing.assert_array_equal(so_far, before)
+        for a, b in zip(same, others, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("shape", [(5000, 7), (4097, 1100), (64, 2500)])
 def test_column_sums_of_many_rows(shape, either, rng):
     x = rng.integers(-50, 50, shape).astype(np.float32)  # so that every sum is exact
@@ -166,7 +183,8 @@ def test_the_number_of_threads_changes_no_bit(shape, monkeypatch, rng):
         kernels.set_num_threads(n)
         c = np.ones((shape[0], shape[2]), np.float32)
         kernels.matmul_add(c, a, b)
-        results.append((kernels.matmul(a, b), kernels.linear(a, b.T, bias), c, kernels.column_sums(a)))
+        back = kernels.linear_vjp(a, c, b, True, c)
+        results.append((kernels.matmul(a, b), kernels.linear(a, b.T, bias), c, kernels.column_sums(a), *back))
     for others in results[1:]:
         for alone, shared in zip(results[0], others, strict=True):
             np.testing.assert_array_equal(alone, shared)

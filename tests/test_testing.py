@@ -135,6 +135,23 @@ def add_with_a_gradient_of_another_shape(a, b):
 
 
 # -------------------------------------------------------------------------------------- right numbers, got wrongly
+@mutant((3, 4), (3, 4), says="with what has arrived at input 0, its gradient at", accumulates=True)
+def add_that_forgets_what_has_arrived(a, b):
+    return a + b, lambda g, so_far=None: (g, g)
+
+
+@mutant((3, 4), (3, 4), says="with what has arrived at input 0, the sum is no new array", accumulates=True)
+def add_that_writes_where_others_read(a, b):
+    def products(g, so_far=None):
+        if so_far is None:
+            return g, g
+        so_far.flags.writeable = True
+        so_far += g
+        return so_far, g
+
+    return a + b, products
+
+
 @mutant((3, 4), says="the incoming gradient was written")
 def exp_that_writes_into_what_arrives(x):
     y = np.exp(x)

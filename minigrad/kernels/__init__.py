@@ -50,9 +50,14 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
     return _functions.linear(x, weight, bias)
 
 
-def linear_vjp(g: Array, x: Array, weight: Array, with_bias: bool) -> tuple[Array, Array, Array | None]:
-    """dL/dx, dL/dW and, if there is a bias, dL/db of `linear`, given g = dL/dy; g (R, O), x (R, I), weight (O, I)."""
-    return _functions.linear_vjp(g, x, weight, with_bias)
+def linear_vjp(
+    g: Array, x: Array, weight: Array, with_bias: bool, start: Array | None = None
+) -> tuple[Array, Array, Array | None]:
+    """dL/dx, dL/dW and, if there is a bias, dL/db of `linear`, given g = dL/dy; g (R, O), x (R, I), weight (O, I).
+
+    To dL/dx is added `start` (R, I), if given: what else has arrived at x.
+    """
+    return _functions.linear_vjp(g, x, weight, with_bias, start)
 
 
 def column_sums(x: Array) -> Array:

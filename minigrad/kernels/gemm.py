@@ -267,18 +267,23 @@ def column_sums(x: Array) -> Array:
     return sums
 
 
-def linear_vjp(g: Array, x: Array, weight: Array, with_bias: bool) -> tuple[Array, Array, Array | None]:
+def linear_vjp(
+    g: Array, x: Array, weight: Array, with_bias: bool, start: Array | None = None
+) -> tuple[Array, Array, Array | None]:
     """See `reference.linear_vjp`."""
     dtype, (rows, outputs), inputs = g.dtype, g.shape, weight.shape[1]
-    if dtype not in _of or not dtype == x.dtype == weight.dtype or not g.size:
-        return reference.linear_vjp(g, x, weight, with_bias)
+    alike = dtype == x.dtype == weight.dtype and (start is None or (dtype == start.dtype and start.shape == x.shape))
+    if dtype not in _of or not alike or not g.size:
+        return reference.linear_vjp(g, x, weight, with_bias, start)
     g = g if g.strides[1] == g.itemsize else np.ascontiguousarray(g)
     dx, dw = empty((rows, inputs), dtype), empty((outputs, inputs), dtype)
     db = np.empty(outputs, dtype) if with_bias else _nothing[dtype][1]
     nanoseconds, _, blocks = _plan(1, rows, inputs, outputs, dtype.itemsize)
     _, _, blocks2 = _plan(1, outputs, inputs, rows, dtype.itemsize)
     g4, out = g[None, None], dx[None, None]
-    first, second = (g4, weight[None, None], out, False, out, blocks), (g.T[None, None], x[None, None], dw[None, None])
+    begin = out if start is None else np.ascontiguousarray(start)[None, None]
+    first = g4, weight[None, None], begin, start is not None, out, blocks
+    second = g.T[None, None], x[None, None], dw[None, None]
     _of[dtype](2 * nanoseconds, SLICES, *first, *second, blocks2, db, SLICES)
     return dx, dw, db if with_bias else None
 

@@ -25,6 +25,7 @@ MOST_PARTS, ROWS_OF_A_PART = 64, 64
 PAGE, STEP, LARGE = 4096, 512, 1 << 14  # bytes: see `empty`
 
 _made = count()
+_first_byte = c_char.from_buffer
 
 
 # ------------------------------------------------------------------------------------------------------ inside kernels
@@ -92,7 +93,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
         return np.empty(shape, dtype)
     memory: Any = np.empty(size + PAGE, np.uint8)
     place = -next(_made) * STEP
-    return np.ndarray(shape, dtype, memory, (place - addressof(c_char.from_buffer(memory))) % PAGE)
+    return np.ndarray(shape, dtype, memory, (place - addressof(_first_byte(memory))) % PAGE)
 
 
 def alike(x: Array, *others: Array | None) -> bool:

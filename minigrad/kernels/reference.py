@@ -99,18 +99,21 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
 
 
 @_kernel
-def linear_vjp(g: Array, x: Array, weight: Array, with_bias: bool) -> tuple[Array, Array, Array | None]:
+def linear_vjp(
+    g: Array, x: Array, weight: Array, with_bias: bool, start: Array | None = None
+) -> tuple[Array, Array, Array | None]:
     """The way back of `linear`, given g = dL/dy; without a bias, the last result is None.
 
         dL/dx = g W,   dL/dW = g^T x,   dL/db_j = sum_i g_ij
 
-    Shapes: g (R, O), x (R, I), W (O, I).
+    What else has arrived at x, `start`, is added to dL/dx. Shapes: g (R, O), x and start (R, I), W (O, I).
 
     >>> linear_vjp(np.array([[2.0], [1.0]]), np.array([[1.0, 3.0], [0.0, 1.0]]), np.array([[3.0, 4.0]]), True)
     (array([[6., 8.],
            [3., 4.]]), array([[2., 7.]]), array([3.]))
     """
-    return matmul(g, weight), matmul(g.T, x), column_sums(g) if with_bias else None
+    dx = matmul(g, weight)
+    return dx if start is None else start + dx, matmul(g.T, x), column_sums(g) if with_bias else None
 
 
 @_kernel

@@ -53,7 +53,7 @@ def multi_head_attention_definition(
     return linear(join_heads(z), w_o, b_o)  # (B, T, O)
 
 
-@op(definition=multi_head_attention_definition)
+@op(definition=multi_head_attention_definition, accumulates=True)
 def multi_head_attention(
     x: Array,
     w_q: Array,
@@ -90,62 +90,69 @@ def multi_head_attention(
         x,
         m,
     )
-    weights, biases = (w_q, w_k, w_v, w_o), (b_q, b_k, b_v, b_o)
-    sizes = [(len(w_q), a.shape[-1]) for a in (x, m, m)] + [(len(w_o), len(w_q))]
-    for name, w, b, size in zip(("q", "k", "v", "the output"), weights, biases, sizes, strict=True):
+    inner = len(w_q)
+    for name, w, b, size in (
+        ("q", w_q, b_q, (inner, x.shape[2])),
+        ("k", w_k, b_k, (inner, m.shape[2])),
+        ("v", w_v, b_v, (inner, m.shape[2])),
+        ("the output", w_o, b_o, (len(w_o), inner)),
+    ):
         if w.shape != size or (b is not None and b.shape != size[:1]):
             raise ShapeError(
                 f"multi_head_attention(): x has shape {x.shape}, the memory {m.shape}; the weight of {name} has shape "
                 f"{w.shape}, its bias {None if b is None else b.shape}; they must be {size} and {size[:1]}"
             )
-    inner = len(w_q)
-    require(
-        heads > 0 and inner % heads == 0,
-        f"multi_head_attention(): the weight of q has shape {{}}; its rows must be a multiple of heads = {heads}",
-        w_q,
-    )
+    if heads <= 0 or inner % heads:
+        raise ShapeError(
+            f"multi_head_attention(): the weight of q has shape {w_q.shape}; its rows must be a multiple of "
+            f"heads = {heads}"
+        )
     check_scores("multi_head_attention", (len(x), heads, x.shape[1], m.shape[1]), mask)
     seed = check_dropout("multi_head_attention", dropout_p, seed)
     scale = 1 / math.sqrt(inner // heads) if scale is None else scale
-    x, w_q, w_k, w_v, w_o, b_q, b_k, b_v, b_o, m = _alike(x, *weights, *biases, m)
+    x, w_q, w_k, w_v, w_o, b_q, b_k, b_v, b_o, m = promote(x, w_q, w_k, w_v, w_o, b_q, b_k, b_v, b_o, m, floating=True)
 
-    parts = (((w_q, b_q), (w_k, b_k), (w_v, b_v)),) if memory is None else (((w_q, b_q),), ((w_k, b_k), (w_v, b_v)))
-    uses = [_project(a, layers, heads) for a, layers in zip((x, m), parts, strict=False)]
+    if memory is None:
+        uses = [_project(x, (w_q, w_k, w_v), (b_q, b_k, b_v), heads)]
+    else:
+        uses = [_project(x, (w_q,), (b_q,), heads), _project(m, (w_k, w_v), (b_k, b_v), heads)]
     q, k, v = [part for y, split, _ in uses for part in split(y)]  # (B, H, T, K) and (B, H, S, K)
     z = kernels.empty((*x.shape[:2], heads, inner // heads), x.dtype)  # (B, T, H, K)
     _, vjp = kernels.attention(q, k, v, mask, False, scale, dropout_p, seed, out=z.swapaxes(1, 2))
     joined, with_bias = z.reshape(x.shape[0] * x.shape[1], inner), b_o is not None
     y = kernels.linear(joined, w_o, b_o).reshape(*x.shape[:2], len(w_o))
 
-    def products(g: Array) -> tuple[Array | None, ...]:
+    def products(g: Array, so_far: Array | None = None) -> tuple[Array | None, ...]:
         dz, dw_o, db_o = kernels.linear_vjp(g.reshape(len(joined), len(w_o)), joined, w_o, with_bias)
         dy = [kernels.empty(y.shape, y.dtype) for y, _, _ in uses]
         vjp(
             dz.reshape(z.shape).swapaxes(1, 2),
             tuple([part for d, use in zip(dy, uses, strict=True) for part in use[1](d)]),
         )
-        dx, dw, db = zip(*[back(d) for d, (_, _, back) in zip(dy, uses, strict=True)], strict=True)
+        starts = so_far, None
+        dx, dw, db = zip(*[back(d, s) for d, s, (_, _, back) in zip(dy, starts, uses, strict=False)], strict=True)
         return dx[0], *itertools.chain(*dw), dw_o, *itertools.chain(*db), db_o, dx[1] if len(dx) > 1 else None, None
 
     return y, products
 
 
-def _project(x: Array, layers: Sequence[tuple[Array, Array | None]], heads: int) -> tuple[Array, Any, Any]:
-    """Linear layers (W (O, I), b) that read the same x (B, T, I), as one: their n results side by side, y (B T, n O).
+def _project(x: Array, weights: Sequence[Array], biases: Sequence[Array | None], heads: int) -> tuple[Array, Any, Any]:
+    """Linear layers, W (O, I) each, that read the same x (B, T, I), as one: n results side by side, y (B T, n O).
 
     Their weights are copied into one, which takes little time beside the product. Returns y, a function that cuts y, or
     dL/dy, into the heads of each layer, (n, B, H, T, K), and one from dL/dy to dL/dx, each dL/dW, and each dL/db.
     """
-    (batch, length, inputs), outputs, n = x.shape, len(layers[0][0]), len(layers)
-    rows, with_bias = x.reshape(batch * length, inputs), any(b is not None for _, b in layers)
-    weight = np.concatenate([w for w, _ in layers]) if n > 1 else layers[0][0]  # (n O, I)
-    bias = np.concatenate([np.zeros(outputs, x.dtype) if b is None else b for _, b in layers]) if with_bias else None
+    (batch, length, inputs), outputs, n = x.shape, len(weights[0]), len(weights)
+    rows, with_bias = x.reshape(batch * length, inputs), any(b is not None for b in biases)
+    weight = np.concatenate(weights) if n > 1 else weights[0]  # (n O, I)
+    bias = np.concatenate([np.zeros(outputs, x.dtype) if b is None else b for b in biases]) if with_bias else None
 
     def split(y: Array) -> Array:
         return y.reshape(batch, length, n, heads, outputs // heads).transpose(2, 0, 3, 1, 4)
 
-    def vjp(g: Array) -> tuple[Array, Any, Any]:
-        dx, dw, db = kernels.linear_vjp(g, rows, weight, with_bias)
+    def vjp(g: Array, so_far: Array | None) -> tuple[Array, Any, Any]:
+        so_far = None if so_far is None else so_far.reshape(rows.shape)
+        dx, dw, db = kernels.linear_vjp(g, rows, weight, with_bias, so_far)
         db = [None] * n if db is None else db.reshape(n, outputs)
         return dx.reshape(batch, length, inputs), dw.reshape(n, outputs, inputs), db
 
@@ -168,7 +175,7 @@ def feed_forward_definition(
     return linear(bias_activation(linear(x, w_1), b_1, activation=activation, p=p, seed=seed), w_2, b_2)
 
 
-@op(definition=feed_forward_definition)
+@op(definition=feed_forward_definition, accumulates=True)
 def feed_forward(
     x: Array,
     w_1: Array,
@@ -204,23 +211,18 @@ def feed_forward(
     )
     check_activation("feed_forward", activation)
     seed = check_dropout("feed_forward", p, seed)
-    x, w_1, w_2, b_1, b_2 = _alike(x, w_1, w_2, b_1, b_2)
+    x, w_1, w_2, b_1, b_2 = promote(x, w_1, w_2, b_1, b_2, floating=True)
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # (R, D)
     u = kernels.linear(rows, w_1, None)  # (R, F)
     h, saved = kernels.bias_activation(u, b_1, activation, p, seed, is_grad_enabled(), out=u)
     y = kernels.linear(h, w_2, b_2)  # (R, O)
     shape, size, with_bias = x.shape, y.shape, b_2 is not None
 
-    def products(g: Array) -> tuple[Array | None, ...]:
+    def products(g: Array, so_far: Array | None = None) -> tuple[Array | None, ...]:
+        so_far = None if so_far is None else so_far.reshape(rows.shape)
         dh, dw_2, db_2 = kernels.linear_vjp(g.reshape(size), h, w_2, with_bias)
         du, db_1 = kernels.bias_activation_vjp(saved, b_1, activation, p, seed, dh, out=dh)
-        dx, dw_1, _ = kernels.linear_vjp(du, rows, w_1, False)
+        dx, dw_1, _ = kernels.linear_vjp(du, rows, w_1, False, so_far)
         return dx.reshape(shape), dw_1, dw_2, db_1, db_2
 
     return y.reshape(*shape[:-1], size[1]), products
-
-
-def _alike(*arrays: Array | None) -> list[Any]:
-    """The arrays in a common float dtype; None stays None."""
-    given = iter(promote(*[a for a in arrays if a is not None], floating=True))
-    return [a if a is None else next(given) for a in arrays]

@@ -13,7 +13,7 @@ from ..core import Array, DTypeError, ShapeError
 from ..dtypes import promote
 from ..op import op
 from .arithmetic import add, mul, where
-from .norm import dropout
+from .norm import check_dropout, dropout
 
 
 @op(view=True)
@@ -197,9 +197,7 @@ def embed_tokens(
     Shapes: ids (..., T) integer, W (V, D), positions (T, D) or None, y (..., T, D). Kept for the way back: ids.
     """
     padding = _check_table("embed_tokens", ids, weight, padding_idx)
-    require(0 <= p <= 1, f"embed_tokens(): p = {p}; a probability lies in [0, 1]", error=ValueError)
-    require(p == 0 or seed is not None, "embed_tokens(): dropout needs a seed", error=ValueError)
-    size, bits = len(weight), (p, seed or 0)
+    size, bits = len(weight), (p, check_dropout("embed_tokens", p, seed))
     if positions is None:
         y = kernels.embed_tokens(ids, weight, None, scale, *bits)
         return y, (None, lambda g: kernels.embed_tokens_vjp(ids, g, size, padding, scale, *bits), None)
@@ -222,8 +220,10 @@ def embed_tokens(
 
 def _check_table(name: str, ids: Array, weight: Array, padding_idx: int | None) -> int | None:
     """Raise unless `ids` are rows of the table `weight`; return `padding_idx` counted from the start."""
-    require(ids.dtype.kind in "iu", f"{name}(): the indices have dtype {ids.dtype}; use integers", error=DTypeError)
-    require(weight.ndim == 2, f"{name}(): the table has shape {{}}; it must be (V, D)", weight)
+    if ids.dtype.kind not in "iu":
+        raise DTypeError(f"{name}(): the indices have dtype {ids.dtype}; use integers")
+    if weight.ndim != 2:
+        raise ShapeError(f"{name}(): the table has shape {weight.shape}; it must be (V, D)")
     rows = len(weight)
     if padding_idx is not None and not -rows <= padding_idx < rows:
         raise IndexError(f"{name}(): padding_idx = {padding_idx} is not one of the {rows} rows of the table")

@@ -90,11 +90,9 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
         x,
         weight,
     )
-    if bias is None:
-        x, weight = promote(x, weight)
-    else:
-        require(bias.shape == weight.shape[:1], "linear(): the weight has shape {}, the bias {}", weight, bias)
-        x, weight, bias = promote(x, weight, bias)
+    fits = bias is None or bias.shape == weight.shape[:1]
+    require(fits, "linear(): the weight has shape {}, the bias {}", weight, bias)
+    x, weight, bias = promote(x, weight, bias)
     shape, flat = x.shape, (_rows(x), len(weight))
     rows = x.reshape(flat[0], shape[-1])  # (R, I)
     y = kernels.linear(rows, weight, bias)  # (R, O)

@@ -56,7 +56,7 @@ def dropout(x: Array, *, p: float, seed: int) -> Any:
     bits again, nothing is stored.
     """
     require_float("dropout", x)
-    require(0 <= p <= 1, f"dropout(): p = {p}; a probability lies in [0, 1]", error=ValueError)
+    check_dropout("dropout", p, seed)
     return kernels.dropout(x, p, seed), lambda g: kernels.dropout(g, p, seed)
 
 
@@ -107,8 +107,8 @@ def add_layer_norm(
 
 def check_dropout(name: str, p: float, seed: int | None) -> int:
     """The seed, if there is one where it is needed and p is a probability."""
-    require(0 <= p <= 1, f"{name}(): p = {p}; a probability lies in [0, 1]", error=ValueError)
-    require(
-        p == 0 or seed is not None, f"{name}(): dropout needs a seed; try seed=random.next_seed()", error=ValueError
-    )
+    if not 0 <= p <= 1:
+        raise ValueError(f"{name}(): p = {p}; a probability lies in [0, 1]")
+    if p > 0 and seed is None:
+        raise ValueError(f"{name}(): dropout needs a seed; try seed=random.next_seed()")
     return seed or 0
