@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+from typing import Any
+
 import numpy as np
 
 from .core import Array, DTypeError, ShapeError
@@ -17,6 +20,18 @@ def require_float(name: str, x: Array) -> None:
     """Raise a DTypeError unless `x` is of a float dtype."""
     if x.dtype.kind != "f":
         raise DTypeError(f"{name}(): a has dtype {x.dtype}; it must be a float dtype. Convert it with .float() first.")
+
+
+def require_number(name: str, setting: str, x: Any) -> None:
+    """Raise a TypeError unless the setting is a number."""
+    if type(x) is not float and not isinstance(x, Real):
+        raise TypeError(f"{name}(): {setting} = {x!r}; it must be a number")
+
+
+def require_whole(name: str, setting: str, x: Any) -> None:
+    """Raise a TypeError unless the setting is a whole number."""
+    if type(x) is not int and (isinstance(x, bool) or not isinstance(x, Integral)):
+        raise TypeError(f"{name}(): {setting} = {x!r}; it must be a whole number")
 
 
 def mismatch(name: str, arrays: list[Array | None]) -> ShapeError:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .core import Array, Value
 
 SPARE = 4096  # bytes more than a gradient needs, which may stay with it: what `kernels.empty` adds to place an array
+SMALL = 2048  # bytes that are copied before it is found out whether they have to be
 _lock = threading.Lock()
 
 
@@ -42,12 +43,15 @@ def settle(value: Value | None, g: Array) -> Array | None:
 
 
 def accumulate(value: Value | None, g: Array) -> None:
-    """`value.grad += g`; an array that somebody else may hold is copied, so that no two `.grad`s share memory."""
+    """`value.grad += g`; an array that somebody else may hold is copied, so that no two `.grad`s share memory.
+
+    A gradient lies in memory as its leaf does, or else row by row.
+    """
     if value is None:
         return
     with _lock:
         if value.grad is None:
-            ours = g is getattr(value, "home", None) or _is_last(g)
+            ours = g is getattr(value, "home", None) or (g.nbytes > SMALL and _is_last(g) and _fits(g, value.data))
             value.grad = value._result(g if ours else np.array(g, order="C"), None)
         else:
             value.grad.data = np.asarray(value.grad.data + g)  # not in place: a graph may have saved the old one
@@ -57,7 +61,12 @@ def _is_last(g: Array) -> bool:
     """Whether `g`, an argument of the caller, is the last array that looks into its memory, and no small part of it."""
     memory = owner(g)
     counts = _counts_of_last(np.empty(0)) if memory is g else _counts_of_last(np.empty(0)[:])
-    return _counts(g) == counts and memory.flags.owndata and memory.nbytes - g.nbytes <= SPARE and g.flags.carray
+    return _counts(g) == counts and memory.flags.owndata and 0 <= memory.nbytes - g.nbytes <= SPARE
+
+
+def _fits(g: Array, x: Array) -> bool:
+    """Whether `g` may stay as it is: to be written to, in the order of `x` or row by row."""
+    return g.flags.behaved and (g.flags.c_contiguous or g.strides == x.strides)
 
 
 def _counts(g: Array) -> tuple[int, int]:

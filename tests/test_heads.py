@@ -1,5 +1,6 @@
 """The attention kernel against its twin, and what it promises besides: memory, masks, threads, layouts."""
 
+import contextlib
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import kernels
+from minigrad import kernels, ops
 from minigrad.core import definitions
 from minigrad.kernels import reference, tile
 from minigrad.kernels.simd import VECTOR
@@ -270,7 +271,7 @@ def test_the_op_is_its_definition_for_long_rows(causal, rng):
 
 LONG = """
 import resource, numpy as np
-from minigrad import kernels
+from minigrad import kernels, ops
 kernels.use("numba")
 T = 4096
 q, k, v, g = np.random.default_rng(0).standard_normal((4, 1, 2, T, 16)).astype(np.float32)
@@ -290,3 +291,14 @@ def test_memory_grows_with_the_length_not_with_its_square(causal):
     code = LONG.format(causal=causal)
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(result.stdout) < 8  # z, dq, dk, dv are 4; the scores of one head alone would be 128
+
+
+@pytest.mark.parametrize("mask", [None, np.ones((3, 0), bool)])
+def test_without_any_keys_the_result_is_zero_and_so_are_gradients(mask, either):
+    for scope in (contextlib.nullcontext, definitions):
+        q, k, v = (mg.ones(1, 2, n, 4, requires_grad=True) for n in (3, 0, 0))
+        with scope():
+            z = ops.scaled_dot_product_attention(q, k, v, mask)
+        z.backward(np.ones(z.shape))
+        assert z.tolist() == q.grad.tolist() == np.zeros((1, 2, 3, 4)).tolist()
+        assert k.grad.shape == v.grad.shape == (1, 2, 0, 4)

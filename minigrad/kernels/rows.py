@@ -6,10 +6,13 @@ A row passes by three times: for its maximum, for the exponentials and their sum
 time it comes from far. A row of one vector or less stays in a register, and while it waits for its sum over the lanes
 the processor begins the next one. All is arithmetic on vectors, the exponential too: a call of the C library would be
 one number at a time. Beyond its end a row goes on with -inf, which is no maximum and adds e^-inf = 0 to the sum.
+
+On the way back of softmax there is little to do but to add up a row, so short rows are added up together (`several`).
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -19,7 +22,24 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from . import reference, threads
 from .pieces import DTYPES, empty, get, kernels, line, put
-from .simd import exp_down, first, fma, greatest, lanes, load, load_flags, load_some, maximum, spread, total, where
+from .several import REGISTERS, SHORT, several
+from .simd import (
+    VECTOR,
+    exp_down,
+    first,
+    fma,
+    greatest,
+    lanes,
+    load,
+    load_flags,
+    load_some,
+    maximum,
+    spread,
+    store,
+    store_some,
+    total,
+    where,
+)
 
 Array = np.ndarray
 
@@ -113,11 +133,30 @@ def _log_softmax(x, n, out, top, bottom):
 def _softmax_vjp(y, g, n, scale, out, top, bottom):
     for row in range(top * n, bottom * n, n):
         end, s = row + n, spread(y, 0)
-        for j in range(row, end, lanes(y)):
-            s = fma(get(y, j, end - j), get(g, j, end - j), s)
+        whole = end - n % lanes(y)
+        for j in range(row, whole, lanes(y)):
+            s = fma(load(y, j), load(g, j), s)
+        if whole < end:
+            s = fma(load_some(y, whole, end - whole), load_some(g, whole, end - whole), s)
         along = total(s)
-        for j in range(row, end, lanes(y)):
-            put(out, j, end - j, get(y, j, end - j) * (get(g, j, end - j) - along) * scale)
+        for j in range(row, whole, lanes(y)):
+            store(out, j, load(y, j) * (load(g, j) - along) * scale)
+        if whole < end:
+            d = load_some(y, whole, end - whole) * (load_some(g, whole, end - whole) - along) * scale
+            store_some(out, whole, end - whole, d)
+
+
+def _short_softmax_vjp(width: int, rows: int) -> Any:
+    load, store, sums, each = several(width, rows)
+
+    @njit(**_OPTIONS)
+    def softmax_vjp(y, g, n, scale, out, top, bottom):
+        end = bottom * width
+        for i in range(top * width, end, rows * width):
+            p, d = load(y, i, end - i), load(g, i, end - i)
+            store(out, i, end - i, p * (d - each(d, sums(p * d))) * scale)
+
+    return softmax_vjp
 
 
 @njit(**_OPTIONS)
@@ -142,6 +181,7 @@ _softmaxes = kernels(_softmax, "RSWSS")
 _masked_softmaxes = {dtype: _masked_kernel(dtype) for dtype in DTYPES}
 _log_softmaxes = kernels(_log_softmax, "RSWSS")
 _softmax_vjps = kernels(_softmax_vjp, "RRSNWSS")
+_short_softmax_vjps = functools.cache(lambda width, rows: kernels(_short_softmax_vjp(width, rows), "RRSNWSS"))
 _log_softmax_vjps = kernels(_log_softmax_vjp, "RRSWSS")
 NOTHING = np.empty(0, np.intp)
 
@@ -163,7 +203,10 @@ def softmax_vjp(y: Array, g: Array, dim: int, scale: float = 1.0) -> Array:
     kernel = _softmax_vjps.get(y.dtype)
     if kernel is None or g.dtype != y.dtype or g.shape != y.shape:
         return reference.softmax_vjp(y, g, dim, scale)
-    return _run(kernel, 0.2, dim, (y, g), scale)
+    size = y.shape[dim] * y.itemsize if y.ndim else 0
+    if size in SHORT:
+        kernel = _short_softmax_vjps(y.shape[dim], REGISTERS * VECTOR // size)[y.dtype]
+    return _run(kernel, 0.17, dim, (y, g), scale)
 
 
 def log_softmax_vjp(y: Array, g: Array, dim: int) -> Array:
@@ -209,5 +252,5 @@ def _run(kernel: threads.Kernel, nanoseconds: float, dim: int, inputs: tuple[Arr
     if size := x.size:
         n = x.shape[-1] if x.ndim else 1
         rows = size // n
-        kernel(nanoseconds * size + 5 * rows, rows, *[line(x) for x in inputs], n, *settings, out.reshape(-1))
+        kernel(nanoseconds * size + 3 * rows, rows, *[line(x) for x in inputs], n, *settings, out.reshape(-1))
     return out if last else np.ascontiguousarray(np.moveaxis(out, -1, dim))

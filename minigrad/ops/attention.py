@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import kernels
 from ..arguments import unwrap
-from ..checks import require
+from ..checks import require, require_whole
 from ..core import Array, DTypeError, ShapeError
 from ..dtypes import promote
 from ..op import op
@@ -30,6 +30,7 @@ def split_heads(x: Array, *, heads: int) -> Any:
 
     Shapes: x (..., T, H K), y (..., H, T, K).
     """
+    require_whole("split_heads", "heads", heads)
     if x.ndim < 2 or heads < 1 or x.shape[-1] % heads:
         raise ShapeError(f"split_heads(): a has shape {x.shape}; its last size must be a multiple of heads = {heads}")
     shape = x.shape
@@ -91,7 +92,7 @@ def attention_definition(
     causal: bool = False,
 ) -> Any:
     """dropout(softmax(scale q k^T + bias, over the keys that the mask allows)) v"""
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scale = _usual_scale(q) if scale is None else scale
     scores = mul(matmul(q, transpose(k, dim0=-2, dim1=-1)), scale)  # (B, H, T, S)
     mask = kernels.with_causal(unwrap(mask), causal, scores.shape)
     return attend(scores, v, mask, bias, dropout_p=dropout_p, seed=seed)
@@ -116,7 +117,8 @@ def scaled_dot_product_attention(
     dL/dS = P (dL/dP - sum(dL/dP P)),  dL/dq = s dL/dS k,  dL/dk = s dL/dS^T q,  dL/dbias = dL/dS.
 
     Shapes: q (B, H, T, K), k (B, H, S, K), v (B, H, S, K); mask boolean, True = may attend, and bias broadcast to
-    (B, H, T, S). `causal` lets query t see the keys 0..t. A query with no legal key gets z = 0 and gradient 0.
+    (B, H, T, S). `causal` lets query t see the keys 0..t. A query with no legal key (S = 0 too) gets z = 0 and
+    gradient 0.
     """
     require(
         min(q.ndim, k.ndim, v.ndim) >= 2 and q.shape[-1] == k.shape[-1],
@@ -138,7 +140,7 @@ def scaled_dot_product_attention(
         v,
     )
     seed = check_dropout("scaled_dot_product_attention", dropout_p, seed)
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scale = _usual_scale(q) if scale is None else scale
     q, k, v = promote(q, k, v, floating=True)
     shape = (*q.shape[:-1], k.shape[-2])  # of the scores
     check_scores("scaled_dot_product_attention", shape, mask, bias)
@@ -176,6 +178,13 @@ def check_scores(name: str, shape: tuple[int, ...], mask: Array | None, bias: Ar
     for what, x in (("mask", mask), ("bias", bias)):
         if x is not None and not _fits(x.shape, shape):
             raise ShapeError(f"{name}(): the {what} has shape {x.shape}; it must broadcast to the scores {shape}")
+
+
+def _usual_scale(q: Any) -> float:
+    """1/sqrt(K), with which the scores of vectors of size K are about as large for any K."""
+    size = q.shape[-1]
+    require(size > 0, "scaled_dot_product_attention(): q has shape {}; for heads of size 0 give the scale", q)
+    return 1 / math.sqrt(size)
 
 
 def _fits(shape: tuple[int, ...], into: tuple[int, ...]) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import kernels
 from ..arguments import unwrap
-from ..checks import require
+from ..checks import require, require_whole
 from ..core import Array, DTypeError, is_grad_enabled
 from ..dtypes import floating
 from ..op import op
@@ -48,6 +48,7 @@ def cross_entropy(
     """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"cross_entropy(): reduction = {reduction!r}; it must be 'mean', 'sum' or 'none'")
+    require_whole("cross_entropy", "ignore_index", ignore_index)
     if target.dtype.kind not in "iu":
         raise DTypeError(f"cross_entropy(): the target has dtype {target.dtype}; class indices are integers")
     require(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import kernels
-from ..checks import require, require_float
+from ..checks import require, require_float, require_number
 from ..core import Array
 from ..op import op
 from ..random import keep
@@ -29,15 +29,16 @@ def layer_norm(x: Array, weight: Array | None = None, bias: Array | None = None,
     The two means take away what a row cannot feel: a shift and a stretch of x leave n as it was.
     Shapes: x (..., D); w and b (D) or None.
     """
-    _check("layer_norm", x, weight, bias)
+    _check("layer_norm", x, weight, bias, eps)
     y, n, r = kernels.layer_norm(x, weight, bias, eps)
     return y, lambda g: kernels.layer_norm_vjp(n, r, weight, g)
 
 
-def _check(name: str, x: Array, *parameters: Array | None) -> None:
+def _check(name: str, x: Array, weight: Array | None, bias: Array | None, eps: float) -> None:
     require_float(name, x)
+    require_number(name, "eps", eps)
     require(x.ndim > 0, f"{name}(): a has shape {{}}; it needs a last dimension to normalise", x)
-    for p in parameters:
+    for p in (weight, bias):
         if p is not None and p.shape != x.shape[-1:]:
             require(False, f"{name}(): a has shape {{}}, a parameter {{}}; it must be (D,)", x, p)
 
@@ -91,7 +92,7 @@ def add_layer_norm(
     dL/dx, dL/dw and dL/db are those of `layer_norm`;   dL/dbranch = dL/dx keep / (1 - p).
     Without dropout (p = 0) no seed is needed. Shapes: x and branch (..., D); w and b (D) or None.
     """
-    _check("add_layer_norm", x, weight, bias)
+    _check("add_layer_norm", x, weight, bias, eps)
     require_float("add_layer_norm", branch)
     if branch.shape != x.shape:
         require(

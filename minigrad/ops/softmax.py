@@ -19,6 +19,8 @@ from .reduce import amax, logsumexp, sum
 
 def softmax_definition(x: Any, *, dim: int = -1) -> Any:
     """exp(x - max x) / sum(exp(x - max x)): subtracting the maximum changes nothing but the overflow"""
+    if 0 in np.shape(x):
+        return exp(x)  # of no scores, no probabilities
     e = exp(sub(x, amax(x, dim=dim, keepdim=True)))
     return div(e, sum(e, dim=dim, keepdim=True))
 
