@@ -8,7 +8,7 @@
 
 from .attention import MultiHeadAttention
 from .beam import Hypothesis, beam_search
-from .cache import Cache
+from .cache import Cache, Segments
 from .config import TransformerConfig
 from .decoding import Step, evaluating, greedy
 from .evaluate import Scores, Translator

@@ -11,6 +11,7 @@ import minigrad as mg
 from minigrad import nn
 
 from .cache import KeysAndValues
+from .checks import check_sizes, choose
 from .positions import NO_POSITIONS, Positions
 from .scores import ATTENTIONS, ScaledDotProduct
 
@@ -27,8 +28,8 @@ class MultiHeadAttention(nn.Module):
     what its scores are multiplied by, a number or a name in SCALES.
     Raises ValueError if d_model is not a multiple of nhead and no head_dim is given.
 
-    Taps: `q` (B, H, T, K), `k` and `v` (B, H, S, K) as projected; `scores`, `pattern` (B, H, T, S) before and after the
-    softmax; `z` (B, H, T, K) per head; `out` (B, T, D).
+    Taps: `q` (B, H, T, K), `k` and `v` (B, H, S, K) as projected, with a cache those of the new tokens; `scores` and
+    `pattern` (B, H, T, S), before and after the softmax; `z` (B, H, T, K) per head; `out` (B, T, D).
 
     >>> x = mg.randn(2, 5, 8)
     >>> attention = MultiHeadAttention(d_model=8, nhead=2)
@@ -54,6 +55,7 @@ class MultiHeadAttention(nn.Module):
         scale: str | float = "sqrt",
     ) -> None:
         super().__init__()
+        check_sizes("MultiHeadAttention", d_model=d_model, nhead=nhead, head_dim=1 if head_dim is None else head_dim)
         if head_dim is None and d_model % nhead:
             raise ValueError(
                 f"MultiHeadAttention(): nhead is {nhead}; it must divide d_model = {d_model}, unless head_dim is given."
@@ -66,7 +68,8 @@ class MultiHeadAttention(nn.Module):
         self.k_proj = self.q_proj if share_qk else nn.Linear(d_model, inner, bias=bias)
         self.v_proj = nn.Linear(d_model, inner, bias=bias)
         self.out_proj = nn.Linear(inner, d_model, bias=bias)
-        self.score = ATTENTIONS[attention](self.head_dim, nhead, scale)
+        make_score = choose("MultiHeadAttention", "attention", ATTENTIONS, attention)
+        self.score = make_score(self.head_dim, nhead, scale)
 
     def forward(
         self,
@@ -94,10 +97,11 @@ class MultiHeadAttention(nn.Module):
         if as_usual and nn.may_fuse() and self._as_made(positions):
             return self._fused(query, None if key is query else key, mask)
         q = self.tap("q", self._split(self.q_proj(query)))  # (B, H, T, K)
-        k, v = self.keys_and_values(key, value) if cache is None else cache(self, key, value)  # (B, H, S, K)
+        project = partial(self.keys_and_values, positions)
+        k, v = project(key, value) if cache is None else cache(project, key, value)  # (B, H, S, K)
         q_pos, k_pos = np.arange(offset, offset + q.shape[2]), np.arange(k.shape[2])
         bias = positions.bias(q, q_pos, k_pos)
-        q, k = positions.rotate(q, k, q_pos, k_pos)
+        q = positions.rotate(q, q_pos)
         mixes = type(positions).mix is not Positions.mix
         z = self.score(
             q,
@@ -121,6 +125,7 @@ class MultiHeadAttention(nn.Module):
             and mine.keys_and_values is MultiHeadAttention.keys_and_values
             and mine._split is MultiHeadAttention._split
             and theirs.rotate is Positions.rotate
+            and theirs.rotate_keys is Positions.rotate_keys
             and theirs.bias is Positions.bias
             and theirs.mix is Positions.mix
         )
@@ -137,9 +142,12 @@ class MultiHeadAttention(nn.Module):
             seed=mg.random.next_seed() if p > 0 else None,
         )
 
-    def keys_and_values(self, key: mg.Tensor, value: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
-        """Project key and value (B, S, D) to k and v (B, H, S, K)."""
-        return self.tap("k", self._split(self.k_proj(key))), self.tap("v", self._split(self.v_proj(value)))
+    def keys_and_values(
+        self, positions: Positions, key: mg.Tensor, value: mg.Tensor, start: int = 0
+    ) -> tuple[mg.Tensor, mg.Tensor]:
+        """Project key and value (B, S, D) to k and v (B, H, S, K); the first of them stands at `start`."""
+        k, v = self.tap("k", self._split(self.k_proj(key))), self.tap("v", self._split(self.v_proj(value)))
+        return positions.rotate_keys(k, np.arange(start, start + k.shape[2])), v
 
     def _split(self, x: mg.Tensor) -> mg.Tensor:
         """Cut the last dimension into heads: (B, T, H K) to (B, H, T, K)."""

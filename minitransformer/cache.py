@@ -2,21 +2,24 @@
 
 For the sentences of a batch, in their order: keys and values of the tokens so far, for each attention. While decoding,
 sentences may end, swap places or split (`select`), and tokens that were only tried may be taken back (`truncate`).
+Where a graph is built, what is kept keeps it; decoding builds none.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 import minigrad as mg
 
-if TYPE_CHECKING:
-    from .attention import MultiHeadAttention
+from .checks import check_sizes
 
 Array = np.ndarray
 Pair = tuple[mg.Tensor, mg.Tensor]
+# From key and value (B, S, D), and the place of the first of them, to keys and values (B, H, S, K).
+Project = Callable[[mg.Tensor, mg.Tensor, int], Pair]
 
 
 class KeysAndValues:
@@ -25,7 +28,7 @@ class KeysAndValues:
     def __init__(self) -> None:
         self.kept: Pair | None = None
 
-    def __call__(self, attention: MultiHeadAttention, key: mg.Tensor, value: mg.Tensor) -> Pair:
+    def __call__(self, project: Project, key: mg.Tensor, value: mg.Tensor) -> Pair:
         """All keys and values that there are now to attend to; key and value (B, T, D) are what is new."""
         raise NotImplementedError(f"{type(self).__name__} does not say what is kept")
 
@@ -40,9 +43,9 @@ class KeysAndValues:
 class Growing(KeysAndValues):
     """For self-attention: those of the new tokens join those of the tokens before."""
 
-    def __call__(self, attention: MultiHeadAttention, key: mg.Tensor, value: mg.Tensor) -> Pair:
+    def __call__(self, project: Project, key: mg.Tensor, value: mg.Tensor) -> Pair:
         """Project the new tokens, and return the keys and values of all."""
-        new = attention.keys_and_values(key, value)
+        new = project(key, value, 0 if self.kept is None else self.kept[0].shape[2])
         if self.kept is not None:
             new = tuple(mg.ops.cat(old, more, dim=2) for old, more in zip(self.kept, new, strict=True))
         self.kept = new
@@ -56,10 +59,10 @@ class Growing(KeysAndValues):
 class Fixed(KeysAndValues):
     """For cross-attention: the source does not change, so once is enough."""
 
-    def __call__(self, attention: MultiHeadAttention, key: mg.Tensor, value: mg.Tensor) -> Pair:
+    def __call__(self, project: Project, key: mg.Tensor, value: mg.Tensor) -> Pair:
         """Project at the first call only."""
         if self.kept is None:
-            self.kept = attention.keys_and_values(key, value)
+            self.kept = project(key, value, 0)
         return self.kept
 
 
@@ -73,9 +76,10 @@ class LayerCache(NamedTuple):
 class Cache:
     """What a stack of layers has computed for the first `length` tokens of a batch of sentences."""
 
-    def __init__(self, num_layers: int) -> None:
+    def __init__(self, num_layers: int, make: Callable[[], KeysAndValues] = Growing) -> None:
+        check_sizes(type(self).__name__, num_layers=num_layers)
         self.length = 0
-        self.layers = [LayerCache(Growing(), Fixed()) for _ in range(num_layers)]
+        self.layers = [LayerCache(make(), Fixed()) for _ in range(num_layers)]
 
     def grow(self, tokens: int) -> None:
         """Note that the layers have seen so many more tokens."""
@@ -112,11 +116,11 @@ class Segment(KeysAndValues):
         self.memory_len = memory_len
         self.memory: mg.Tensor | None = None
 
-    def __call__(self, attention: MultiHeadAttention, key: mg.Tensor, value: mg.Tensor) -> Pair:
+    def __call__(self, project: Project, key: mg.Tensor, value: mg.Tensor) -> Pair:
         """Project this segment and what is kept of the ones before; then keep the last of both."""
         key = key if self.memory is None else mg.cat([self.memory, key], dim=1)
         self.memory = key[:, max(0, key.shape[1] - self.memory_len) :].detach()
-        return attention.keys_and_values(key, key)
+        return project(key, key, 0)
 
     def select(self, rows: Array) -> None:
         """Keep these texts of the batch, in this order."""
@@ -128,20 +132,16 @@ class Segment(KeysAndValues):
 
 
 class Segments(Cache):
-    """What a stack of layers remembers of the earlier segments of a text: the last `memory_len` tokens.
+    """What the layers of a language model remember of the earlier segments of a text: the last `memory_len` tokens.
 
-    Its length is that of the memory, so distances are right; places are counted from the beginning of the memory, and
-    schemes that add a vector to every place would count them anew in every segment. This is for relative ones.
-
-    Raises ValueError for a negative memory_len.
+    Its length is that of the memory. So distances are right, but places are counted from the beginning of the memory:
+    it is for schemes of positions that act inside attention. Raises ValueError for a negative memory_len.
     """
 
     def __init__(self, num_layers: int, memory_len: int) -> None:
-        super().__init__(0)
-        if memory_len < 0:
-            raise ValueError(f"Segments(): memory_len is {memory_len}; it must be at least 0.")
+        check_sizes("Segments", 0, memory_len=memory_len)
+        super().__init__(num_layers, lambda: Segment(memory_len))
         self.memory_len = memory_len
-        self.layers = [LayerCache(Segment(memory_len), Fixed()) for _ in range(num_layers)]
 
     def grow(self, tokens: int) -> None:
         """Note that the layers have seen so many more tokens."""

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any
 
+from .checks import is_integer, is_number
 from .layers import FEED_FORWARDS, NORMS
 from .positions import INSIDE_ATTENTION, POSITIONS
 from .scores import ATTENTIONS, SCALES, scale_of
@@ -141,6 +142,12 @@ class TransformerConfig:
         self._check("layer_norm_eps", is_number(self.layer_norm_eps) and self.layer_norm_eps > 0, "positive")
         std = self.embedding_std
         self._check("embedding_std", std is None or (is_number(std) and std > 0), "positive, or None")
+        additive = self.attention == "additive"
+        self._check(
+            "attention_scale",
+            self.attention_scale == "sqrt" or not additive,
+            "'sqrt', for additive scores: they are not multiplied by anything",
+        )
         known = isinstance(self.attention_scale, str) and self.attention_scale in SCALES
         self._check(
             "attention_scale",
@@ -211,13 +218,3 @@ class TransformerConfig:
                 hint = f"Did you mean {near[0]!r}?" if near else f"The fields are {', '.join(names)}."
                 raise ValueError(f"TransformerConfig: there is no field {name!r}. {hint}")
         return cls(**values)
-
-
-def is_integer(value: object, least: int) -> bool:
-    """Whether `value` is an integer of at least `least`, and not True or False."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def is_number(value: object) -> bool:
-    """Whether `value` is a number, and not True or False."""
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -36,7 +36,13 @@ Array = np.ndarray
 
 COUNTERPARTS = (Transformer, Encoder, Decoder, EncoderLayer, DecoderLayer, MultiHeadAttention)
 OUTSIDE = {"src_embed", "tgt_embed", "embed_norm", "positions", "generator"}  # of what the counterparts are
-INSIDE_ATTENTION = ("rotate", "bias", "mix", "of_layer")  # what `Positions` does there, nothing unless overridden
+INSIDE_ATTENTION = (
+    "rotate",
+    "rotate_keys",
+    "bias",
+    "mix",
+    "of_layer",
+)  # what `Positions` does there, nothing unless overridden
 THEIR_NAMES = {
     "cross_attn.": "multihead_attn.",
     "ffn.linear": "linear",

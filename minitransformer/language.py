@@ -13,9 +13,11 @@ import minigrad as mg
 from minigrad import nn
 
 from .cache import Cache, Segments
+from .checks import check_sizes
 from .config import TransformerConfig
 from .masks import causal_mask, padding_mask
 from .model import Encoder, TokenEmbedding, start_linear_layers, tokens
+from .positions import INSIDE_ATTENTION, Added
 
 
 class LanguageModel(nn.Module):
@@ -50,13 +52,18 @@ class LanguageModel(nn.Module):
     def forward(self, ids: Any, cache: Cache | None = None) -> mg.Tensor:
         """From tokens (B, T) to logits (B, T, V); those at t depend on ids[:, : t + 1] and what is in the cache only.
 
-        With a cache, `ids` are the tokens after those in it, and it grows by them. Padding is not attended to as long
-        as it is in `ids`; what is in a cache should have none.
+        With a cache, `ids` are the tokens after those in it, and it grows by them. Padding is not attended to; with a
+        cache there must be none, else ValueError.
         """
         ids = tokens("ids", ids)
         done = 0 if cache is None else cache.length
         real = ids != self.config.pad_id  # (B, T)
-        before = np.ones((len(ids), 1, 1, done), bool)
+        if cache is not None and not real.all():
+            raise ValueError(
+                "LanguageModel(): there is padding in what goes into a cache, where it would count as text. Give texts "
+                "of one length, or let decoding go on with prompts of several: greedy(model, prompts, step=Continue)."
+            )
+        before = np.ones((len(ids), 1, 1, done), bool)  # all of it is text
         mask = np.concatenate([before, padding_mask(ids, self.config.pad_id).data], axis=3)
         mask = causal_mask(ids.shape[1], offset=done).data & mask  # (B, 1, T, done + T)
         x = self.decoder(self.decoder.embed(self.embed, ids, done, real), mask, real, cache)
@@ -67,7 +74,15 @@ class LanguageModel(nn.Module):
         return Cache(len(self.decoder.layers))
 
     def new_memory(self, memory_len: int) -> Segments:
-        """Make an empty memory of the last `memory_len` tokens, for texts that are read in segments."""
+        """Make an empty memory of the last `memory_len` tokens, for texts that are read in segments.
+
+        Raises ValueError if positions are counted from the beginning of the text: a memory does not know it.
+        """
+        if isinstance(self.decoder.positions, Added):
+            raise ValueError(
+                f"LanguageModel: {self.config.positions} positions count from the beginning of a text, which a memory "
+                f"forgets. Use one of {', '.join(map(repr, INSIDE_ATTENTION))}."
+            )
         return Segments(len(self.decoder.layers), memory_len)
 
     @property
@@ -91,6 +106,7 @@ class Classifier(nn.Module):
 
     def __init__(self, config: TransformerConfig, num_classes: int) -> None:
         super().__init__()
+        check_sizes("Classifier", num_classes=num_classes)
         self.config = config
         self.embed = TokenEmbedding(config.src_vocab_size, config)
         self.encoder = Encoder(config)

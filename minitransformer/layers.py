@@ -12,6 +12,7 @@ from minigrad.nn import functional as F
 
 from .attention import MultiHeadAttention
 from .cache import LayerCache
+from .checks import choose
 from .positions import NO_POSITIONS, Positions
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ def fused_activation(module: Any) -> str | None:
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Every feature normalised over all tokens of a batch, y = (x - mean) / sqrt(var + eps) * w + b    (Ioffe 2015).
+    """Every feature normalised over all tokens of a batch: y = (x - mean) / sqrt(var + eps) w + b.
 
-    Over other sentences, that is, over what comes later in the sentence, and with `padding` over padding as well. In
-    evaluation it is the running mean and variance instead. Shapes: x and the result (B, T, D).
+    (Ioffe and Szegedy 2015.) In training, mean and variance are taken over all sentences and all places, so that what
+    comes later in a sentence changes what came before; with `padding`, over padding, too. In evaluation they are the
+    running ones. Shapes: x and the result (B, T, D).
     """
 
     def __init__(self, d_model: int, eps: float, padding: bool) -> None:
@@ -136,7 +138,7 @@ class FeedForward(nn.Module):
     ) -> None:
         super().__init__()
         self.linear1 = nn.Linear(d_model, dim_feedforward, bias=bias)
-        self.activation = ACTIVATIONS[activation]()
+        self.activation = choose("FeedForward", "activation", ACTIVATIONS, activation)()
         self.dropout = nn.Dropout(dropout)
         self.linear2 = nn.Linear(dim_feedforward, d_model, bias=bias)
 
@@ -185,14 +187,14 @@ class SwiGLU(nn.Module):
         return self.linear2(self.dropout(self.tap("post", self.activation(pre) * gate)))  # (B, T, D)
 
 
-def plain(config: TransformerConfig) -> nn.Module:
+def ffn_of_the_paper(config: TransformerConfig) -> nn.Module:
     """Make the feed-forward network of the paper."""
     sizes = config.d_model, config.dim_feedforward
     return FeedForward(*sizes, config.activation, config.bias, config.activation_dropout)
 
 
 FEED_FORWARDS: dict[str, Callable[[TransformerConfig], nn.Module | None]] = {
-    **dict.fromkeys(ACTIVATIONS, plain),
+    **dict.fromkeys(ACTIVATIONS, ffn_of_the_paper),
     "swiglu": lambda config: SwiGLU(config.d_model, config.dim_feedforward, config.bias, config.activation_dropout),
     "none": lambda config: None,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 import minigrad as mg
 from minigrad import nn
 
-from .cache import Cache
+from .cache import Cache, LayerCache, Segments
 from .config import TransformerConfig
 from .layers import NORMS, DecoderLayer, EncoderLayer, normalise
 from .masks import causal_mask, padding_mask
@@ -84,9 +84,19 @@ class Stack(nn.Module):
             return table(ids, added, dropout.p if dropout.training else 0.0)
         return self.dropout(normalise(self.embed_norm, self.positions.embed(table(ids), pos), real))
 
+    def resume(self, cache: Cache | None) -> tuple[int, Sequence[LayerCache | None]]:
+        """The place of the first token, and what each layer has kept. Raises ValueError for another model's cache."""
+        n = len(self.layers)
+        if cache is not None and len(cache.layers) != n:
+            raise ValueError(f"{type(self).__name__}(): the cache is for {len(cache.layers)} layers; there are {n}.")
+        return (0, [None] * n) if cache is None else (cache.length, cache.layers)
+
 
 class Encoder(Stack):
-    """The left half of the paper's figure 1, above the embedding; `causal`: no token will look at a later one."""
+    """The left half of the paper's figure 1, above the embedding.
+
+    `causal`: it will be given masks that hide what comes later, as in a `LanguageModel`; some positions want to know.
+    """
 
     def __init__(self, config: TransformerConfig, num_layers: int | None = None, causal: bool = False) -> None:
         n = config.num_encoder_layers if num_layers is None else num_layers
@@ -98,7 +108,7 @@ class Encoder(Stack):
         The mask broadcasts to (B, H, S, cache.length + S); `real` (B, S) says what is no padding. With a cache, x
         are the tokens after those in the cache, which grows by them.
         """
-        offset, caches = (0, [None] * len(self.layers)) if cache is None else (cache.length, cache.layers)
+        offset, caches = self.resume(cache)
         for number, (layer, layer_cache) in enumerate(zip(self.layers, caches, strict=True)):
             x = layer(x, mask, self.positions.of_layer(number), real, offset, layer_cache)
         if cache is not None:
@@ -129,7 +139,7 @@ class Decoder(Stack):
         With a cache, x are the tokens after those in the cache, which grows by them. The masks broadcast to
         (B, H, T, cache.length + T) and (B, H, T, S); `real` (B, T) says what is no padding.
         """
-        offset, caches = (0, [None] * len(self.layers)) if cache is None else (cache.length, cache.layers)
+        offset, caches = self.resume(cache)
         for number, (layer, layer_cache) in enumerate(zip(self.layers, caches, strict=True)):
             positions, across = self.positions.of_layer(number), self.cross_positions.of_layer(number)
             x = layer(x, memory, mask, memory_mask, positions, across, real, offset, layer_cache)
@@ -191,6 +201,10 @@ class Transformer(nn.Module):
         and the logits are for them.
         """
         tgt = tokens("tgt", tgt)
+        if isinstance(cache, Segments):
+            raise ValueError(
+                "Transformer(): the cache is the memory of a language model, Segments; make one by new_cache()."
+            )
         if len(tgt) != len(memory):
             raise mg.ShapeError(
                 f"Transformer(): tgt has shape {tgt.shape}, the memory of src {memory.shape}; one target per source."
@@ -240,11 +254,11 @@ def start_linear_layers(model: nn.Module) -> None:
 
 
 def tokens(name: str, ids: Any) -> Array:
-    """`ids`, a tensor, array or nested list, as an array (B, T) of integers."""
+    """`ids`, a tensor, array or nested list, as an array (B, T) of integers. Raises ShapeError if it is none."""
     array = ids.numpy() if isinstance(ids, mg.Tensor) else np.asarray(ids)
     if array.ndim != 2 or array.dtype.kind not in "iu":
         raise mg.ShapeError(
-            f"Transformer(): {name} has shape {array.shape}, dtype {array.dtype}; it must be integers, "
+            f"tokens: {name} has shape {array.shape}, dtype {array.dtype}; it must be integers, "
             f"(batch, length). For one sentence try {name}[None]."
         )
     return array

@@ -19,7 +19,7 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.nn import functional as F
 
-from .config import is_integer, is_number
+from .checks import is_integer, is_number
 from .masks import padding_mask
 from .model import tokens
 

@@ -9,6 +9,8 @@ from typing import Any
 import minigrad as mg
 from minigrad import nn
 
+from .checks import check_sizes, is_number
+
 Tap = Callable[[str, Any], Any]
 Mix = Callable[[Any, Any], Any]
 
@@ -23,16 +25,16 @@ SCALES: dict[str, Callable[[int], float]] = {
 def scale_of(scale: str | float, head_dim: int) -> float:
     """The number that scores are multiplied by: `scale` itself, or what it is called in SCALES.
 
-    Raises ValueError for another name.
+    Raises ValueError for anything else.
 
     >>> scale_of("sqrt", 16), scale_of("d_k", 16), scale_of(0.5, 16)
     (0.25, 0.0625, 0.5)
     """
-    if isinstance(scale, str):
-        if scale not in SCALES:
-            raise ValueError(f"scale is {scale!r}; it must be a number or one of {', '.join(map(repr, SCALES))}.")
-        return SCALES[scale](head_dim)
-    return float(scale)
+    if is_number(scale):
+        return float(scale)
+    if not isinstance(scale, str) or scale not in SCALES:
+        raise ValueError(f"scale is {scale!r}; it must be a number or one of {', '.join(map(repr, SCALES))}.")
+    return SCALES[scale](head_dim)
 
 
 class Score(nn.Module):
@@ -62,9 +64,8 @@ class Score(nn.Module):
         mask (boolean, True = may attend) and bias broadcast to (B, H, T, S). `mix(z, weights)` may add to z what the
         weights (B, H, T, S) choose besides the values.
         """
-        given: dict[str, Any] = {name: value for name, value in (("tap", tap), ("mix", mix)) if value is not None}
         seed = mg.random.next_seed() if dropout_p > 0 else None
-        return mg.ops.attend(self.scores(q, k), v, mask, bias, dropout_p=dropout_p, seed=seed, **given)
+        return mg.ops.attend(self.scores(q, k), v, mask, bias, dropout_p=dropout_p, seed=seed, tap=tap, mix=mix)
 
 
 class ScaledDotProduct(Score):
@@ -79,11 +80,16 @@ class ScaledDotProduct(Score):
 
     def __init__(self, head_dim: int, scale: str | float = "sqrt") -> None:
         super().__init__()
+        check_sizes(type(self).__name__, head_dim=head_dim)
         self.scale = scale_of(scale, head_dim)
+
+    def asked(self, q: mg.Tensor) -> mg.Tensor:
+        """Change queries (B, H, T, K) before they meet the keys; here not at all."""
+        return q
 
     def scores(self, q: mg.Tensor, k: mg.Tensor) -> mg.Tensor:
         """s q k^T."""
-        return (q @ k.mT) * self.scale
+        return (self.asked(q) @ k.mT) * self.scale
 
     def forward(
         self,
@@ -101,7 +107,7 @@ class ScaledDotProduct(Score):
             return super().forward(q, k, v, mask, bias, dropout_p, tap, mix)
         seed = mg.random.next_seed() if dropout_p > 0 else None
         return mg.ops.scaled_dot_product_attention(
-            q, k, v, mask, bias, scale=self.scale, dropout_p=dropout_p, seed=seed
+            self.asked(q), k, v, mask, bias, scale=self.scale, dropout_p=dropout_p, seed=seed
         )
 
     def extra_repr(self) -> str:
@@ -123,10 +129,11 @@ class Additive(Score):
     def __init__(self, head_dim: int, nhead: int, hidden: int | None = None) -> None:
         super().__init__()
         hidden = head_dim if hidden is None else hidden
+        check_sizes("Additive", head_dim=head_dim, nhead=nhead, hidden=hidden)
         self.w = nn.Parameter(mg.empty(nhead, hidden, head_dim))
         self.u = nn.Parameter(mg.empty(nhead, hidden, head_dim))
         self.v = nn.Parameter(mg.empty(nhead, hidden))
-        for parameter in (self.w, self.u, self.v):  # Xavier's rule: what comes out has the variance of what goes in
+        for parameter in (self.w, self.u, self.v):  # what comes out has the variance of what goes in
             nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
 
     def scores(self, q: mg.Tensor, k: mg.Tensor) -> mg.Tensor:
@@ -140,11 +147,11 @@ class Additive(Score):
         return f"nhead={self.v.shape[0]}, hidden={self.v.shape[1]}"
 
 
-class General(Score):
+class General(ScaledDotProduct):
     """score = s q^T W k, with a matrix of its own for every head        (Luong, Pham and Manning 2015, "general").
 
     head_dim: the size K of queries and keys; nhead: H; scale: s, as in ScaledDotProduct; the paper's is "none".
-    Parameter: w (H, K, K), which starts as the identity: as the scaled dot product.
+    Parameter: w (H, K, K), which starts as the identity: as the scaled dot product, which it is with queries q W.
 
     >>> score, q, k = General(head_dim=4, nhead=2), mg.randn(1, 2, 3, 4), mg.randn(1, 2, 5, 4)
     >>> bool((score.scores(q, k) - ScaledDotProduct(4).scores(q, k)).abs().max() < 1e-6)
@@ -152,17 +159,13 @@ class General(Score):
     """
 
     def __init__(self, head_dim: int, nhead: int, scale: str | float = "sqrt") -> None:
-        super().__init__()
-        self.scale = scale_of(scale, head_dim)
+        super().__init__(head_dim, scale)
+        check_sizes("General", nhead=nhead)
         self.w = nn.Parameter(mg.eye(head_dim).expand(nhead, head_dim, head_dim).contiguous())
 
-    def scores(self, q: mg.Tensor, k: mg.Tensor) -> mg.Tensor:
-        """s q^T W k."""
-        return (q @ self.w @ k.mT) * self.scale
-
-    def extra_repr(self) -> str:
-        """The scale."""
-        return f"scale={self.scale:.4g}"
+    def asked(self, q: mg.Tensor) -> mg.Tensor:
+        """q W."""
+        return q @ self.w
 
 
 # By the name that a configuration gives: from the size of a head, the number of heads and the scale.

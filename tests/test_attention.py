@@ -191,9 +191,13 @@ class Spy(Positions):
         super().__init__()
         self.number = number
 
-    def rotate(self, q, k, q_pos, k_pos):
-        self.rotated = q_pos.tolist(), k_pos.tolist()
-        return -q, k
+    def rotate(self, q, pos):
+        self.rotated = pos.tolist()
+        return -q
+
+    def rotate_keys(self, k, pos):
+        self.rotated_keys = pos.tolist()
+        return 2 * k
 
     def bias(self, q, q_pos, k_pos):
         self.biased = q_pos.tolist(), k_pos.tolist()
@@ -207,8 +211,8 @@ def test_positions_plug_in_at_rotate_and_bias(rng):
     spy = Spy(number)
     with nn.capture(module, "q", "k", "scores") as seen:
         module(q, k, k, positions=spy, offset=3)
-    assert spy.rotated == spy.biased == ([3, 4], [0, 1, 2, 3, 4])
-    products = (-seen["q"] @ seen["k"].mT).detach().numpy() * module.score.scale
+    assert (spy.rotated, spy.rotated_keys) == spy.biased == ([3, 4], [0, 1, 2, 3, 4])
+    products = (-2 * seen["q"] @ seen["k"].mT).detach().numpy() * module.score.scale
     np.testing.assert_allclose(seen["scores"].detach().numpy(), products + number.numpy(), rtol=1e-12)
 
 
@@ -224,7 +228,8 @@ def test_with_a_growing_cache_the_pieces_are_the_whole(rng):
         pieces.append(module(piece, piece, piece, mask, cache=cache).detach().numpy())
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, rtol=1e-12, atol=1e-12)
     module(piece, piece, piece, positions=spy, offset=7, cache=cache)
-    assert spy.rotated == ([7, 8, 9], list(range(10)))
+    assert (spy.rotated, spy.rotated_keys) == ([7, 8, 9], [7, 8, 9])  # the other keys have been turned before
+    assert spy.biased == ([7, 8, 9], list(range(10)))
 
 
 def test_with_a_fixed_cache_the_source_is_projected_once(rng):

@@ -49,6 +49,8 @@ WRONG = [
     ("cross_positions", 1, "cross_positions is 1; it must be True or False."),
     ("attention_scale", "d", "attention_scale is 'd'; it must be a number, or one of 'd_k', 'none', 'sqrt'."),
     ("attention_scale", True, "attention_scale is True; it must be a number, or one of 'd_k', 'none', 'sqrt'."),
+    ("attention_scale", float("inf"), "attention_scale is inf; it must be a number, or one of 'd_k', 'none', 'sqrt'."),
+    ("layer_norm_eps", float("inf"), "layer_norm_eps is inf; it must be positive."),
     ("batch_norm_padding", None, "batch_norm_padding is None; it must be True or False."),
     ("embedding_norm", 1, "embedding_norm is 1; it must be True or False."),
     ("embedding_std", "1", "embedding_std is '1'; it must be positive, or None."),
@@ -93,6 +95,7 @@ def test_odd_d_model_is_legal_where_nothing_comes_in_pairs():
         ),
         ({"positions": "rotary", "head_dim": 3}, "head_dim is 3; it must be such that heads have an even size"),
         ({"positions": "learned", "cross_positions": True}, "cross_positions is True; it must be False, for learned"),
+        ({"attention": "additive", "attention_scale": 0.5}, "attention_scale is 0.5; it must be 'sqrt', for additive"),
         ({"positions": "t5", "t5_buckets": 5}, "t5_buckets is 5; it must be even, and at least 4"),
         ({"positions": "t5", "t5_max_distance": 16}, "t5_max_distance is 16; it must be above half of t5_buckets"),
     ],
@@ -100,7 +103,7 @@ def test_odd_d_model_is_legal_where_nothing_comes_in_pairs():
 def test_what_a_scheme_of_positions_needs_is_checked_with_it(settings, message):
     with pytest.raises(ValueError, match=message):
         small_config(**settings)
-    Transformer(small_config(**settings | {"positions": "alibi"}))
+    Transformer(small_config(**settings | {"positions": "alibi", "attention": "general"}))
 
 
 def test_written_as_json_and_read_again_it_is_the_same():

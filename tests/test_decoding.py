@@ -154,9 +154,12 @@ class Spy(Positions):
         self.told.append(("embed", pos.tolist()))
         return x
 
-    def rotate(self, q, k, q_pos, k_pos):
-        self.told.append(("rotate", q_pos.tolist(), k_pos.tolist()))
-        return q, k
+    def rotate_keys(self, k, pos):
+        self.told.append(("keys", pos.tolist()))
+        return k
+
+    def bias(self, q, q_pos, k_pos):
+        self.told.append(("bias", q_pos.tolist(), k_pos.tolist()))
 
 
 def test_positions_go_on_where_the_cache_ends(rng):
@@ -166,8 +169,9 @@ def test_positions_go_on_where_the_cache_ends(rng):
     cache = model.new_cache()
     for stop in (3, 5):
         model.decode(tgt[:, :stop], memory, cache=cache)
-    first = [("embed", [0, 1, 2]), ("rotate", [0, 1, 2], [0, 1, 2])]
-    assert spy.told == [*first, ("embed", [3, 4]), ("rotate", [3, 4], [0, 1, 2, 3, 4])]
+    first = [("embed", [0, 1, 2]), ("keys", [0, 1, 2]), ("bias", [0, 1, 2], [0, 1, 2])]
+    then = [("embed", [3, 4]), ("keys", [3, 4]), ("bias", [3, 4], [0, 1, 2, 3, 4])]
+    assert spy.told == first + then
 
 
 def test_one_token_is_computed_per_step_with_the_cache(rng):

@@ -152,7 +152,7 @@ def test_a_memory_follows_its_texts(rng):
 
 
 def test_what_a_memory_cannot_do_is_an_error():
-    with pytest.raises(ValueError, match=r"Segments\(\): memory_len is -1; it must be at least 0"):
+    with pytest.raises(ValueError, match=r"Segments\(\): memory_len is -1; it must be an integer of at least 0"):
         Segments(1, -1)
     with pytest.raises(ValueError, match=r"Segment\.truncate\(\): what came before the memory is gone"):
         Segment(3).truncate(1)

@@ -279,8 +279,8 @@ def replace_score(model):
 
 
 class Forgetful(MultiHeadAttention):
-    def keys_and_values(self, key, value):
-        k, v = super().keys_and_values(key, value)
+    def keys_and_values(self, positions, key, value, start=0):
+        k, v = super().keys_and_values(positions, key, value, start)
         return 0 * k, v
 
 

@@ -120,3 +120,36 @@ def test_a_head_that_is_not_used_has_no_importance(data):
     importance = head_importance(model, lambda: losses(model, data).mean())
     assert importance["decoder.layers.1.cross_attn.0"] == 0
     assert importance["decoder.layers.1.cross_attn.1"] > 0
+
+
+def test_one_head_may_be_given_by_its_name(data):
+    model, name = small_model(), "decoder.layers.1.cross_attn.1"
+    with ablate(model, name):
+        one = model(*data).detach().numpy()
+    with ablate(model, [name]):
+        assert np.array_equal(model(*data).detach().numpy(), one)
+
+
+def test_importance_over_several_batches_is_the_sum_of_each(data):
+    model, (src, tgt) = small_model(), data
+    parts = [(src, tgt), (src[:1], tgt[:1])]
+    separate = [head_importance(model, lambda part=part: losses(model, part).sum()) for part in parts]
+    together = head_importance(model, lambda: losses(model, parts[0]).sum() + losses(model, parts[1]).sum())
+    for name, importance in together.items():
+        assert importance == pytest.approx(sum(part[name] for part in separate), rel=1e-9)
+
+
+def test_importance_counts_what_the_loss_depends_on_and_is_of_evaluation(data):
+    model = small_model(dropout=0.3, norm="batch")
+    losses(model, data)  # so that there are running means
+    before = {name: p.numpy().copy() for name, p in model.state_dict().items()}
+
+    def loss():
+        model(*data)  # a run that has no part in the loss
+        return (model.encode(data[0]) ** 2).mean()
+
+    first, second = head_importance(model, loss), head_importance(model, loss)
+    assert first == second
+    assert set(first) == {name for name in head_names(model) if name.startswith("encoder")}
+    assert model.training
+    assert all(np.array_equal(p.numpy(), before[name]) for name, p in model.state_dict().items())

@@ -113,6 +113,21 @@ def test_over_padding_the_state_is_carried(rng):
         assert not output.data[1, t, 4:].any()  # backward: not yet begun
 
 
+def test_what_stands_at_padding_may_be_anything_at_all(rng):
+    layer, mask = nn.GRU(3, 4, batch_first=True, bidirectional=True).double(), np.array([[True, True, False]])
+    x = rng.standard_normal((1, 3, 3))
+    results = []
+    for padding in (0.0, np.nan):
+        x[0, 2] = padding
+        inputs = mg.tensor(x, requires_grad=True)
+        y, _ = layer(inputs, mask=mask)
+        layer.zero_grad()
+        y[:, :2].backward(np.ones((1, 2, 8)))
+        results.append((y.detach().numpy()[:, :2], layer.weight_hh_l0.grad.numpy().copy()))
+    for without, with_nan in zip(*results, strict=True):
+        np.testing.assert_array_equal(with_nan, without)
+
+
 def test_a_sentence_alone_may_have_a_mask(rng):
     layer, x = nn.GRU(3, 4).double(), rng.standard_normal((5, 3))
     output, h_n = layer(mg.tensor(x), mask=np.arange(5) < 3)

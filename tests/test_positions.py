@@ -93,9 +93,8 @@ def test_without_a_scheme_nothing_happens(rng):
     scheme = Positions()
     x, q, k = (mg.tensor(rng.standard_normal(shape)) for shape in ((1, 3, 4), (1, 2, 3, 2), (1, 2, 5, 2)))
     assert scheme.embed(x, np.arange(3)) is x
-    rotated = scheme.rotate(q, k, np.arange(3), np.arange(5))
-    assert rotated[0] is q
-    assert rotated[1] is k
+    assert scheme.rotate(q, np.arange(3)) is q
+    assert scheme.rotate_keys(k, np.arange(5)) is k
     assert scheme.bias(q, np.arange(3), np.arange(5)) is None
     assert scheme.mix(q, k, np.arange(3), np.arange(5)) is q
     assert scheme.of_layer(3) is scheme

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad import nn
 from minigrad.testing import gradcheck
 from minitransformer import POSITIONS, ALiBi, MultiHeadAttention, Positions, Relative, Rotary, T5Bias, TransformerXL
+from minitransformer.positions.relative import all_distances, by_distance, by_place
 from tests.by_hand import attention
 from tests.models import small_config
 from tests.oracle import sinusoids
@@ -91,8 +93,8 @@ class Cached:
     def __init__(self, x):
         self.x = mg.tensor(x)
 
-    def __call__(self, attention, key, value):
-        return attention.keys_and_values(self.x, self.x)
+    def __call__(self, project, key, value):
+        return project(self.x, self.x, 0)
 
 
 def test_attention_is_the_formula(scheme, rng):
@@ -121,7 +123,7 @@ def test_gradients_are_those_of_the_formula(scheme, rng):
 
     def function(q, k, weights, *parameters):
         bias = scheme.bias(q, Q_POS, K_POS)
-        q, k = scheme.rotate(q, k, Q_POS, K_POS)
+        q, k = scheme.rotate(q, Q_POS), scheme.rotate_keys(k, K_POS)
         scores = q @ k.mT if bias is None else q @ k.mT + bias
         return scheme.mix(weights @ k, weights, Q_POS, K_POS).sum(-1, keepdim=True) * scores
 
@@ -132,7 +134,7 @@ def test_only_distances_count(scheme, rng):
     q, k = (mg.tensor(rng.standard_normal((B, H, n, K))) for n in (4, 6))
 
     def scores(shift):
-        turned_q, turned_k = scheme.rotate(q, k, Q_POS + shift, K_POS + shift)
+        turned_q, turned_k = scheme.rotate(q, Q_POS + shift), scheme.rotate_keys(k, K_POS + shift)
         bias = scheme.bias(q, Q_POS + shift, K_POS + shift)
         product = turned_q @ turned_k.mT
         return (product if bias is None else product + bias).detach().numpy()
@@ -143,8 +145,8 @@ def test_only_distances_count(scheme, rng):
 def test_any_position_can_be_stored(scheme, rng):
     assert scheme.max_len is None
     far = np.array([10**6])
-    q, k = (mg.tensor(rng.standard_normal((1, H, 1, K))) for _ in range(2))
-    scheme.rotate(q, k, far, np.array([0]))
+    q = mg.tensor(rng.standard_normal((1, H, 1, K)))
+    assert np.isfinite(scheme.rotate(q, far).detach().numpy()).all()
     bias = scheme.bias(q, far, np.array([0]))
     assert bias is None or np.isfinite(bias.detach().numpy()).all()
 
@@ -179,7 +181,12 @@ def test_the_buckets_of_t5_are_those_of_the_rule(buckets, max_distance, bidirect
         (lambda: Rotary(3), r"Rotary\(\): head_dim is 3; pairs of numbers are turned, it must be even"),
         (lambda: TransformerXL(3, 1, 3), "d_model is 3; sines and cosines come in pairs"),
         (lambda: T5Bias(4, 2, buckets=7), r"T5Bias\(\): buckets is 7; it must be even, and at least 4"),
-        (lambda: T5Bias(4, 2, buckets=1, bidirectional=False), "buckets is 1; it must be even, and at least 2"),
+        (lambda: T5Bias(4, 2, buckets=1, bidirectional=False), "buckets is 1; it must be at least 2"),
+        (lambda: Relative(0), r"Relative\(\): head_dim is 0; it must be an integer of at least 1"),
+        (lambda: Relative(4, -1), "max_distance is -1; it must be"),
+        (lambda: ALiBi(2.5), r"ALiBi\(\): nhead is 2.5; it must be an integer"),
+        (lambda: Rotary(0), "head_dim is 0; it must be an integer"),
+        (lambda: TransformerXL(4, 0, 4), "nhead is 0; it must be an integer"),
         (lambda: T5Bias(4, 2, buckets=32, max_distance=8), r"max_distance is 8; it must be above 8, the distances"),
     ],
 )
@@ -188,8 +195,37 @@ def test_sizes_that_do_not_fit_are_errors(make, message):
         make()
 
 
-def test_every_layer_has_its_own_where_the_paper_has_it_so():
+def test_every_layer_has_its_own_where_distances_are_vectors():
     own = {
         name for name in POSITIONS if (p := POSITIONS[name](small_config(), 3, True)).of_layer(0) is not p.of_layer(2)
     }
     assert own == {"relative", "transformer_xl"}
+
+
+@pytest.mark.parametrize(("T", "S"), [(1, 1), (1, 4), (4, 1), (3, 5), (5, 5), (0, 3), (2, 0), (0, 0)])
+def test_from_distances_to_places_and_back(T, S, rng):
+    """by_place[t, s] is what stands at the distance of s from t; by_distance is its transpose."""
+    q_pos, k_pos = np.arange(7, 7 + T), np.arange(3, 3 + S)
+    distances = all_distances(q_pos, k_pos)
+    x, y = rng.standard_normal((2, 3, T, len(distances))), rng.standard_normal((2, 3, T, S))
+    placed, spread = by_place(mg.tensor(x), S).numpy(), by_distance(mg.tensor(y)).numpy()
+    assert (placed.shape, spread.shape) == (y.shape, x.shape)
+    for t, s in np.ndindex(T, S):
+        assert np.array_equal(placed[..., t, s], x[..., t, list(distances).index(k_pos[s] - q_pos[t])])
+    assert np.vdot(placed, y) == pytest.approx(np.vdot(x, spread))
+
+
+def test_in_the_value_table_it_is_the_dropped_weights_that_count(rng):
+    """With all values 0 and all vectors 1, z is the sum of the weights that dropout has left."""
+    scheme, attention = Relative(K, max_distance=2).double(), MultiHeadAttention(D, H, dropout=0.5).double()
+    x = mg.tensor(rng.standard_normal((1, 6, D)))
+    scheme.values.data[:] = 1
+    attention.v_proj.weight.data[:] = attention.v_proj.bias.data[:] = 0
+    mg.manual_seed(0)
+    with nn.capture(attention, "z", "pattern") as seen:
+        attention(x, x, x, positions=scheme)
+    left = seen["z"].detach().numpy()[..., 0]
+    assert np.abs(left - 1).max() > 0.1
+    mg.manual_seed(0)
+    weights = mg.ops.dropout(seen["pattern"].detach(), p=0.5, seed=mg.random.next_seed())
+    np.testing.assert_allclose(left, weights.sum(-1).numpy(), rtol=1e-12)

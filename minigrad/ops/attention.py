@@ -64,8 +64,8 @@ def attend(
     *,
     dropout_p: float = 0.0,
     seed: int | None = None,
-    tap: Callable[[str, Any], Any] = lambda name, value: value,
-    mix: Callable[[Any, Any], Any] = lambda z, weights: z,
+    tap: Callable[[str, Any], Any] | None = None,
+    mix: Callable[[Any, Any], Any] | None = None,
 ) -> Any:
     """z = dropout(P) v with P = softmax(scores + bias) over the keys that the mask allows.
 
@@ -73,10 +73,13 @@ def attend(
     `mix(z, weights)` may add to z what else the weights, dropout(P), choose. Shapes as in
     `scaled_dot_product_attention`; scores (B, H, T, S).
     """
-    scores = tap("scores", scores if bias is None else add(scores, bias))
-    pattern = tap("pattern", softmax(scores) if mask is None else masked_softmax(scores, mask))
+    scores = scores if bias is None else add(scores, bias)
+    scores = scores if tap is None else tap("scores", scores)
+    pattern = softmax(scores) if mask is None else masked_softmax(scores, mask)
+    pattern = pattern if tap is None else tap("pattern", pattern)
     weights = dropout(pattern, p=dropout_p, seed=seed) if dropout_p > 0 else pattern
-    return mix(matmul(weights, v), weights)  # (B, H, T, K)
+    z = matmul(weights, v)  # (B, H, T, K)
+    return z if mix is None else mix(z, weights)
 
 
 def attention_definition(

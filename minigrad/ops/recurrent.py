@@ -65,10 +65,10 @@ def gru(
         u, gate, h = kernels.linear(before[t], weight, bias), gates[t], before[t]
         gate[:, : 2 * H] = _sigmoid(x[t, :, : 2 * H] + u[:, : 2 * H])
         r, z, n = _three(gate)
-        if mask is not None:
-            z[~mask[t]] = 1
         inner[t] = u[:, 2 * H :]
         np.tanh(x[t, :, 2 * H :] + r * inner[t], out=n)
+        if mask is not None:  # whatever x holds there, be it NaN
+            r[~mask[t]], z[~mask[t]], n[~mask[t]] = 0, 1, 0
         after[t] = (1 - z) * n + z * h
 
     def products(g: Array) -> tuple[Array | None, ...]:

@@ -48,8 +48,8 @@ def patterns(model: nn.Module, *inputs: Any) -> dict[str, Array]:
 
 
 @contextmanager
-def ablate(model: nn.Module, heads: Iterable[str]) -> Iterator[None]:
-    """Inside, these heads take nothing home: their z is 0. Raises ValueError for a head that the model does not have.
+def ablate(model: nn.Module, heads: str | Iterable[str]) -> Iterator[None]:
+    """Inside, these heads, or this one, take nothing home: z = 0. Raises ValueError for a head that is not there.
 
     >>> from minitransformer import Transformer, TransformerConfig
     >>> model = Transformer(TransformerConfig(src_vocab_size=9, d_model=4, nhead=2)).eval()
@@ -60,7 +60,7 @@ def ablate(model: nn.Module, heads: Iterable[str]) -> Iterator[None]:
     """
     gone: dict[str, list[int]] = {}
     known = head_names(model)
-    for name in heads:
+    for name in [heads] if isinstance(heads, str) else heads:
         if name not in known:
             near = get_close_matches(name, known, n=3, cutoff=0.3) or known[:3]
             raise ValueError(f"ablate(): there is no head {name!r}. Near: {', '.join(near) or 'none'}.")
@@ -85,22 +85,25 @@ def head_importance(model: nn.Module, loss: Callable[[], mg.Tensor]) -> dict[str
 
     With a gate at the head, z_h -> xi_h z_h with xi_h = 1, <z_h, dL/dz_h> is dL/dxi_h: to first order, what the loss
     of a sentence changes by when the head goes. Where L is a mean over sentences, I_h is the mean of their changes.
-    `loss()` runs the model on a batch and returns L; the gradients of the parameters stay as they were. Returns name ->
-    importance; a head that did not run is not in it.
+    (The paper then divides by the norm of all I_h of a layer.) `loss()` runs the model, in evaluation mode, on one or
+    several batches, and returns L; the gradients of the parameters stay as they were. Returns name -> importance; a
+    head on which L does not depend is not in it.
     """
     wanted = [f"{path}.z" for path in attentions(model)]
     before = [(parameter, parameter.grad) for parameter in model.parameters()]
     for parameter, _ in before:
         parameter.grad = None
     try:
-        with mg.enable_grad(), nn.capture(model, *wanted, grad=True) as seen:
+        with evaluating(model), mg.enable_grad(), nn.capture(model, *wanted, grad=True) as seen:
             loss().backward()
     finally:
         for parameter, grad in before:
             parameter.grad = grad
-    importance = {}
+    importance: dict[str, float] = {}
     for name, runs in seen.all.items():
-        gates = sum(np.sum(z.detach().numpy() * z.grad.numpy(), axis=(2, 3)) for z in runs)  # (B, H)
         path = name.removesuffix(".z")
-        importance |= {f"{path}.{head}": float(value) for head, value in enumerate(np.abs(gates).sum(axis=0))}
+        for z in [z for z in runs if z.grad is not None]:
+            gates = np.sum(z.detach().numpy() * z.grad.numpy(), axis=(2, 3))  # (B, H)
+            for head, value in enumerate(np.abs(gates).sum(axis=0)):
+                importance[f"{path}.{head}"] = importance.get(f"{path}.{head}", 0.0) + float(value)
     return importance

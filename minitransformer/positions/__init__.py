@@ -1,16 +1,16 @@
 """Where a token stands. Attention alone does not know: permute the tokens, and its outputs are permuted with them.
 
-A scheme plugs in at four places, and each of them does nothing unless the scheme says otherwise:
+A scheme plugs in at a few places, and each of them does nothing unless the scheme says otherwise:
 
-| method                           | called                            | for schemes that                        |
-|----------------------------------|-----------------------------------|-----------------------------------------|
-| `embed(x, pos)`                  | once, before the first layer      | add a vector to every token             |
-| `rotate(q, k, q_pos, k_pos)`     | in every self-attention           | turn queries and keys by their position |
-| `bias(q, q_pos, k_pos)`          | in every self-attention           | add a number to every score             |
-| `mix(z, weights, q_pos, k_pos)`  | in every self-attention           | add a vector to every value             |
+| method                                   | called                       | for schemes that                        |
+|------------------------------------------|------------------------------|-----------------------------------------|
+| `embed(x, pos)`                          | once, before the first layer | add a vector to every token             |
+| `rotate(q, pos)`, `rotate_keys(k, pos)`  | in every self-attention      | turn queries and keys by their position |
+| `bias(q, q_pos, k_pos)`                  | in every self-attention      | add a number to every score             |
+| `mix(z, weights, q_pos, k_pos)`          | in every self-attention      | add a vector to every value             |
 
 `pos`, `q_pos` (T,) and `k_pos` (S,) are arrays of integers. They are arguments, not 0, 1, 2, ..., because in decoding
-with a cache the first query does not stand at position 0. With `cross_positions` the last three are called in
+with a cache the first query does not stand at position 0. With `cross_positions` the others than `embed` are called in
 cross-attention as well, with the places of the query in the target and of the key in the source.
 """
 

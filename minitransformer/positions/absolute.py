@@ -10,6 +10,7 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.nn import functional as F
 
+from ..checks import check_sizes
 from .base import Added, Array
 
 
@@ -72,6 +73,7 @@ class Learned(Added):
 
     def __init__(self, max_len: int, d_model: int) -> None:
         super().__init__()
+        check_sizes("Learned", max_len=max_len, d_model=d_model)
         self.max_len = max_len
         self.weight = nn.Parameter(mg.empty(max_len, d_model))
         nn.init.normal_(self.weight, std=d_model**-0.5)
@@ -116,6 +118,7 @@ class Axial(Added):
 
     def __init__(self, max_len: int, d_model: int) -> None:
         super().__init__()
+        check_sizes("Axial", max_len=max_len, d_model=d_model)
         rows = math.ceil(math.sqrt(max_len))
         columns = math.ceil(max_len / rows)
         self.max_len = rows * columns

@@ -24,12 +24,19 @@ class Positions(nn.Module):
         """Change the embedded tokens x (B, T, D), which stand at `pos`."""
         return x
 
-    def rotate(self, q: mg.Tensor, k: mg.Tensor, q_pos: Array, k_pos: Array) -> tuple[mg.Tensor, mg.Tensor]:
-        """Change queries q (B, H, T, K) and keys k (B, H, S, K)."""
-        return q, k
+    def rotate(self, q: mg.Tensor, pos: Array) -> mg.Tensor:
+        """Change queries q (B, H, T, K), which stand at `pos`."""
+        return q
+
+    def rotate_keys(self, k: mg.Tensor, pos: Array) -> mg.Tensor:
+        """Change keys k (B, H, S, K), which stand at `pos`. They may be kept, so this is done once for each."""
+        return k
 
     def bias(self, q: mg.Tensor, q_pos: Array, k_pos: Array) -> mg.Tensor | None:
-        """Give what is added to the scores, of a shape that broadcasts to (B, H, T, S); q as before `rotate`."""
+        """Give what is added to the scores, of a shape that broadcasts to (B, H, T, S); q as before `rotate`.
+
+        The places of the queries follow each other, and so do those of the keys.
+        """
         return None
 
     def mix(self, z: mg.Tensor, weights: mg.Tensor, q_pos: Array, k_pos: Array) -> mg.Tensor:

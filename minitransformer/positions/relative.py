@@ -13,6 +13,7 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.nn import functional as F
 
+from ..checks import check_sizes
 from .absolute import sinusoids
 from .base import Array, Positions
 
@@ -27,12 +28,33 @@ def distances(q_pos: Array, k_pos: Array) -> Array:
     return k_pos[None, :] - q_pos[:, None]
 
 
-def against(x: mg.Tensor, vectors: mg.Tensor) -> mg.Tensor:
-    """y[b, h, t, s] = sum_k x[b, h, t, k] vectors[t, h, s, k]: what every query makes of the vectors meant for it.
+def all_distances(q_pos: Array, k_pos: Array) -> Array:
+    """The different distances k_pos[s] - q_pos[t] of places that follow each other, (T + S - 1,), in order.
 
-    Shapes: x (B, H, T, K), vectors (T, H or 1, S, K), result (B, H, T, S).
+    >>> all_distances(np.array([0, 1]), np.array([0, 1, 2]))
+    array([-1,  0,  1,  2])
     """
-    return (x.permute(2, 1, 0, 3) @ vectors.mT).permute(2, 1, 0, 3)  # (T, H, B, S) to (B, H, T, S)
+    first = k_pos[:1].sum() - q_pos[-1:].sum()
+    return np.arange(first, first + max(len(q_pos) + len(k_pos) - 1, len(k_pos)))
+
+
+def by_place(x: mg.Tensor, keys: int) -> mg.Tensor:
+    """From (B, H, T, U), by distance, to (B, H, T, S), by place of the key: y[t, s] = x[t, s - t + T - 1], S = keys.
+
+    The shift of Dai et al. 2019, appendix B: with one more column, row t begins at t (U + 1), and s - t + T - 1 places
+    further is t U + s + T - 1. So from T - 1 on, in rows of U, every row begins where it should.
+    """
+    *batch, T, U = x.shape
+    first = max(T - 1, 0)
+    return F.pad(x, (0, 1)).flatten(-2)[..., first : first + T * U].reshape(*batch, T, U)[..., :keys]
+
+
+def by_distance(y: mg.Tensor) -> mg.Tensor:
+    """The way back of `by_place`: from (B, H, T, S) to (B, H, T, T + S - 1), 0 where there is no such key."""
+    *batch, T, S = y.shape
+    U = max(T + S - 1, S)
+    rows = F.pad(F.pad(y, (0, U - S)).flatten(-2), (max(T - 1, 0), min(T, 1)))
+    return rows.reshape(*batch, T, U + 1)[..., :U]
 
 
 class Relative(Positions):
@@ -52,6 +74,7 @@ class Relative(Positions):
 
     def __init__(self, head_dim: int, max_distance: int = 16, scale: float | None = None) -> None:
         super().__init__()
+        check_sizes("Relative", head_dim=head_dim, max_distance=max_distance)
         self.max_distance = max_distance
         self.scale = 1 / math.sqrt(head_dim) if scale is None else scale
         self.keys = nn.Parameter(mg.empty(2 * max_distance + 1, head_dim))
@@ -61,16 +84,16 @@ class Relative(Positions):
 
     def bias(self, q: mg.Tensor, q_pos: Array, k_pos: Array) -> mg.Tensor:
         """q_i . a^K_ij / sqrt(K), (B, H, T, S)."""
-        return against(q, self._between(self.keys, q_pos, k_pos)) * self.scale
+        return by_place(q @ self._vectors(self.keys, q_pos, k_pos).mT, len(k_pos)) * self.scale
 
     def mix(self, z: mg.Tensor, weights: mg.Tensor, q_pos: Array, k_pos: Array) -> mg.Tensor:
         """z_i + sum_j alpha_ij a^V_ij, (B, H, T, K)."""
-        return z + against(weights, self._between(self.values, q_pos, k_pos).mT)
+        return z + by_distance(weights) @ self._vectors(self.values, q_pos, k_pos)
 
-    def _between(self, table: mg.Tensor, q_pos: Array, k_pos: Array) -> mg.Tensor:
-        """The vectors a_ij, (T, 1, S, K)."""
-        clipped = np.clip(distances(q_pos, k_pos), -self.max_distance, self.max_distance)
-        return F.embedding(clipped + self.max_distance, table).unsqueeze(1)
+    def _vectors(self, table: mg.Tensor, q_pos: Array, k_pos: Array) -> mg.Tensor:
+        """The vectors of all distances, (U, K)."""
+        clipped = np.clip(all_distances(q_pos, k_pos), -self.max_distance, self.max_distance)
+        return F.embedding(clipped + self.max_distance, table)
 
     def extra_repr(self) -> str:
         """The largest distance."""
@@ -83,14 +106,17 @@ class TransformerXL(Positions):
         A_ij = q_i . k_j + q_i . W_R R_(i-j) + u . k_j + v . W_R R_(i-j),   all over sqrt(K)
 
     The first and third terms are about the content of the key, the second and fourth about its distance; R are the
-    paper's sinusoids. For the segments of a long text see `Segments`, which lets layers look back beyond their own.
+    sinusoids of Vaswani et al. For the segments of a long text see `Segments`, which lets layers look back beyond
+    their own.
 
     d_model: size of the sinusoids; nhead: H; head_dim: K; scale as in Relative. Parameters: W_R (H K, D), u and v
-    (H, 1, K), for every layer its own. Raises ValueError if d_model is odd.
+    (H, 1, K). In the paper all layers share u and v; here, as in the authors' code if told so, each has its own.
+    Raises ValueError if d_model is odd.
     """
 
     def __init__(self, d_model: int, nhead: int, head_dim: int, scale: float | None = None) -> None:
         super().__init__()
+        check_sizes("TransformerXL", d_model=d_model, nhead=nhead, head_dim=head_dim)
         sinusoids(np.zeros(1), d_model)  # complains of an odd d_model now, not later
         self.d_model, self.nhead = d_model, nhead
         self.scale = 1 / math.sqrt(head_dim) if scale is None else scale
@@ -100,16 +126,15 @@ class TransformerXL(Positions):
         for vector in (self.u, self.v):
             nn.init.normal_(vector, std=0.02)
 
-    def rotate(self, q: mg.Tensor, k: mg.Tensor, q_pos: Array, k_pos: Array) -> tuple[mg.Tensor, mg.Tensor]:
+    def rotate(self, q: mg.Tensor, pos: Array) -> mg.Tensor:
         """q + u, so that the scores hold the terms of the content, (q + u) . k."""
-        return q + self.u, k
+        return q + self.u
 
     def bias(self, q: mg.Tensor, q_pos: Array, k_pos: Array) -> mg.Tensor:
         """(q_i + v) . W_R R_(i-j) / sqrt(K): the terms of the distance."""
-        different, which = np.unique(-distances(q_pos, k_pos), return_inverse=True)
-        vectors = self.proj(mg.from_numpy(sinusoids(different, self.d_model)).type_as(q))  # (U, H K)
-        between = F.embedding(which.reshape(len(q_pos), len(k_pos)), vectors)  # (T, S, H K)
-        return against(q + self.v, mg.ops.split_heads(between, heads=self.nhead)) * self.scale
+        table = mg.from_numpy(sinusoids(-all_distances(q_pos, k_pos), self.d_model)).type_as(q)  # (U, D)
+        vectors = mg.ops.split_heads(self.proj(table), heads=self.nhead)  # (H, U, K)
+        return by_place((q + self.v) @ vectors.mT, len(k_pos)) * self.scale
 
     def extra_repr(self) -> str:
         """The sizes."""
@@ -123,22 +148,26 @@ class Rotary(Positions):
 
     Nothing is learnt. head_dim: K. Raises ValueError if it is odd.
 
-    >>> scheme, x = Rotary(head_dim=2), mg.tensor([[[[1.0, 0.0]]]])
-    >>> q, _ = scheme.rotate(x, x, np.array([1]), np.array([0]))
+    >>> q = Rotary(head_dim=2).rotate(mg.tensor([[[[1.0, 0.0]]]]), np.array([1]))
     >>> bool(np.allclose(q.numpy(), [np.cos(1), np.sin(1)]))
     True
     """
 
     def __init__(self, head_dim: int) -> None:
         super().__init__()
+        check_sizes("Rotary", head_dim=head_dim)
         if head_dim % 2:
             raise ValueError(f"Rotary(): head_dim is {head_dim}; pairs of numbers are turned, it must be even.")
         self.head_dim = head_dim
         self.quarter = np.kron(np.eye(head_dim // 2), [[0.0, 1.0], [-1.0, 0.0]])  # turns every pair by 90 degrees
 
-    def rotate(self, q: mg.Tensor, k: mg.Tensor, q_pos: Array, k_pos: Array) -> tuple[mg.Tensor, mg.Tensor]:
-        """Turn q and k."""
-        return self._turned(q, q_pos), self._turned(k, k_pos)
+    def rotate(self, q: mg.Tensor, pos: Array) -> mg.Tensor:
+        """Turn the queries."""
+        return self._turned(q, pos)
+
+    def rotate_keys(self, k: mg.Tensor, pos: Array) -> mg.Tensor:
+        """Turn the keys."""
+        return self._turned(k, pos)
 
     def _turned(self, x: mg.Tensor, pos: Array) -> mg.Tensor:
         """x cos + x' sin, x' = x turned by 90 degrees."""
@@ -165,6 +194,7 @@ class ALiBi(Positions):
 
     def __init__(self, nhead: int) -> None:
         super().__init__()
+        check_sizes("ALiBi", nhead=nhead)
         below = 2 ** int(math.log2(nhead))
         more = 2.0 ** (-8 * np.arange(1, 2 * below, 2) / (2 * below))
         self.slopes = np.concatenate([2.0 ** (-8 * np.arange(1, below + 1) / below), more])[:nhead]
@@ -183,7 +213,8 @@ class T5Bias(Positions):
 
     Small distances have buckets of their own, larger ones share them, the wider the farther, up to `max_distance`; all
     beyond share the last. If `bidirectional`, half of the buckets are for keys after the query; else those look like
-    distance 0, and a causal mask hides them. The table (buckets, H) is shared by all layers, as the paper has it.
+    distance 0, and a causal mask hides them. The table (buckets, H) is shared by all layers, as the paper has it. The
+    paper's scores are not divided by sqrt(K); here they are, unless the configuration says otherwise.
 
     d_model: decides how it starts, normal with variance 1/d_model; nhead: H. Raises ValueError for too few buckets.
 
@@ -195,9 +226,11 @@ class T5Bias(Positions):
         self, d_model: int, nhead: int, buckets: int = 32, max_distance: int = 128, bidirectional: bool = True
     ) -> None:
         super().__init__()
+        check_sizes("T5Bias", d_model=d_model, nhead=nhead, buckets=buckets, max_distance=max_distance)
         sides = 2 if bidirectional else 1
         if buckets % sides or buckets < 2 * sides:
-            raise ValueError(f"T5Bias(): buckets is {buckets}; it must be even, and at least {2 * sides}.")
+            even = "even, and " if bidirectional else ""
+            raise ValueError(f"T5Bias(): buckets is {buckets}; it must be {even}at least {2 * sides}.")
         if max_distance <= buckets // sides // 2:
             raise ValueError(
                 f"T5Bias(): max_distance is {max_distance}; it must be above {buckets // sides // 2}, the distances "
