@@ -40,7 +40,9 @@ def test_everything_is_written_and_drawn(folder):
 
 
 def test_it_translates_and_is_evaluated(folder):
-    assert len(run("translate", folder, "1 2", "3").stdout.splitlines()) == 2
+    greedy = run("translate", folder, "1 2", "3").stdout
+    assert len(greedy.splitlines()) == 2
+    assert run("translate", folder, "1 2", "3", "--beam=1").stdout == greedy
     splits = json.loads(run("evaluate", folder, "--json").stdout)["splits"]
     assert list(splits) == ["random", "longer"]
 

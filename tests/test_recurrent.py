@@ -8,7 +8,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
-from minitransformer import GRUConfig, GRUSeq2Seq, TrainConfig, evaluating, greedy
+from minitransformer import GRUConfig, GRUSeq2Seq, TrainConfig, beam_search, evaluating, greedy, jacobi
 from minitransformer.recurrent import AdditiveAttention
 from minitransformer.runs import Recipe
 from minitransformer.tasks import make_task
@@ -204,6 +204,23 @@ def test_with_and_without_cache_and_alone_it_writes_the_same_tokens(changes, rng
         alone = greedy(model, sentence[None, sentence != 0], max_len=8)[0]
         assert np.array_equal(row[: len(alone)], alone)
         assert not row[len(alone) :].any()
+
+
+@variants
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_every_way_of_decoding_takes_it(changes, use_cache, rng):
+    model = small_model(**changes)
+    src = sentences(rng, [6, 2, 4])
+    written = [row[row != 0].tolist() for row in greedy(model, src, max_len=8)]
+    beams = beam_search(model, src, beam_size=1, max_len=8, use_cache=use_cache)
+    assert [list(best.tokens) for (best,) in beams] == written
+    converged = jacobi(model, src, max_len=8, use_cache=use_cache).tokens
+    assert [row[row != 0].tolist() for row in converged] == written
+    one, other = (
+        beam_search(model, src, beam_size=3, max_len=6, use_cache=cached)[0][0] for cached in (True, use_cache)
+    )
+    assert list(one.tokens) == list(other.tokens)
+    np.testing.assert_allclose(one.score, other.score, rtol=1e-12)
 
 
 # -------------------------------------------------------------------------------------------------------- what it shows
