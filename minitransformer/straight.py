@@ -8,6 +8,7 @@ looks inside; the rest decode by themselves. What it keeps is in memory that was
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from minigrad import kernels, nn
 
 from .attention import MultiHeadAttention
 from .layers import AddNorm, DecoderLayer, FeedForward, PreNorm, fused_activation
-from .model import Decoder, Transformer
+from .model import Decoder, TokenEmbedding, Transformer
+from .positions import Added
 
 Array = np.ndarray
 
@@ -95,6 +97,10 @@ class Straight:
 
     def __init__(self, model: Transformer) -> None:
         self.model, self.layers = model, [Layer(layer) for layer in model.decoder.layers]
+        decoder, positions = model.decoder, model.decoder.positions
+        as_made = nn.as_made(TokenEmbedding, model.tgt_embed) and nn.as_made(nn.Identity, decoder.embed_norm)
+        self.adds = as_made and isinstance(positions, Added) and type(positions).embed is Added.embed
+        self.added = np.empty((0, 0))  # the vectors of the first positions
 
     def new_cache(self) -> Kept:
         """Make an empty cache."""
@@ -107,7 +113,7 @@ class Straight:
         mask = None
         if new.shape[1] > 1 or not real.all():
             mask = np.tri(new.shape[1], tgt.shape[1], done, dtype=bool) & real[:, None, None]  # (B, 1, T, done + T)
-        x = model.decoder.embed(model.tgt_embed, new, done, real[:, done:]).data  # (B, T, D)
+        x = self.embed(new, done, real[:, done:])  # (B, T, D)
         batch, count, size = x.shape
         x = x.reshape(batch * count, size)
         with np.errstate(all="ignore"):
@@ -118,6 +124,18 @@ class Straight:
                 x = kernels.layer_norm(x, data(norm.weight), data(norm.bias), norm.eps)[0]
             logits = linear(model.generator)(x)
         return mg.from_numpy(logits.reshape(batch, count, -1))
+
+    def embed(self, new: Array, done: int, real: Array) -> Array:
+        """See `Decoder.embed`; the vectors of positions are made for many at a time."""
+        decoder, table, end = self.model.decoder, self.model.tgt_embed, done + new.shape[1]
+        if not self.adds:
+            return decoder.embed(table, new, done, real).data
+        if end > len(self.added):
+            positions: Any = decoder.positions
+            some = max(end, min(32 + 2 * end, positions.max_len or math.inf))
+            self.added = positions.encoding(np.arange(some)).type_as(table.weight).data
+        settings = {"scale": table.scale, "padding_idx": table.padding_idx}
+        return mg.ops.embed_tokens(new, table.weight, self.added[done:end], p=0.0, seed=None, **settings).data
 
 
 class Layer:
