@@ -25,6 +25,8 @@ from typer.core import TyperCommand
 import minigrad as mg
 from minigrad.checkpoint import CheckpointError
 
+from . import model_options as of
+from .config import TransformerConfig
 from .decode_options import Beam, Decoding, Jacobi, LengthPenalty, NBest, Sampled, Seed, Temperature, TopK, TopP
 from .evaluate import Translator
 from .runs import ARCHITECTURES, CHECKPOINT, Recipe, open_checkpoint, written_before
@@ -122,11 +124,6 @@ def task_option(help: str, default: str, *names: str) -> Any:
     return typer.Option(*names, help=help, rich_help_panel="Task", show_default=default)
 
 
-def model_option(help: str, *names: str, **settings: Any) -> Any:
-    """Describe an option of the model."""
-    return typer.Option(*names, help=help, rich_help_panel="Model", **settings)
-
-
 def training_option(help: str, *names: str, **settings: Any) -> Any:
     """Describe an option of training."""
     return typer.Option(*names, help=help, rich_help_panel="Training", **settings)
@@ -138,11 +135,6 @@ def folder_option(help: str, *names: str, **settings: Any) -> Any:
 
 
 TASK_OPTIONS = ("source", "target", "low", "high", "ordinals", "symbols", "min_length", "max_length", "train_size")
-MODEL_OPTIONS = {
-    "transformer": ("d_model", "nhead", "layers", "dim_feedforward", "dropout", "norm_first", "tie_weights"),
-    "gru": ("d_model", "hidden_size", "attention_size", "layers", "dropout"),
-}
-LAYERS = {"transformer": ("num_encoder_layers", "num_decoder_layers"), "gru": ("num_layers",)}  # what --layers sets
 TRAINING_OPTIONS = tuple(asdict(TrainConfig()))
 MAY_CHANGE = ("steps", "eval_every", "target_accuracy")  # none of them changes what a step computes
 
@@ -162,21 +154,29 @@ def train(
     min_length: Annotated[int | None, task_option("Length of the shortest sequence.", "1")] = None,
     max_length: Annotated[int | None, task_option("Length of the longest sequence.", "10")] = None,
     train_size: Annotated[int | None, task_option("Sentence pairs to learn from.", "30000, sequences 20000")] = None,
-    model: Annotated[str, model_option(f"What is to learn: {', '.join(ARCHITECTURES)}.")] = "transformer",
-    d_model: Annotated[int, model_option("Width of the model, of a gru its embeddings.", min=1)] = 64,
-    nhead: Annotated[int, model_option("Attention heads; they share d_model.", min=1)] = 4,
-    layers: Annotated[
-        int | None,
-        model_option("Layers of the encoder, and of the decoder.", min=1, show_default="2, of a gru 1"),
-    ] = None,
-    dim_feedforward: Annotated[int, model_option("Width inside the feed-forward layers.", min=1)] = 256,
-    hidden_size: Annotated[int, model_option("Size of a gru's states.", min=1)] = 128,
-    attention_size: Annotated[int, model_option("Size inside the attention of a gru.", min=1)] = 64,
-    dropout: Annotated[float, model_option("Share of values dropped in training.", min=0, max=0.99)] = 0.1,
-    norm_first: Annotated[bool, model_option("Normalise before each sublayer, not after.", "--norm-first")] = False,
-    tie_weights: Annotated[
-        bool, model_option("Let the output layer share the target's embedding.", "--tie-weights")
-    ] = False,
+    model: of.Model = "transformer",
+    d_model: of.DModel = 64,
+    nhead: of.Heads = 4,
+    head_dim: of.HeadDim = None,
+    layers: of.Layers = None,
+    dim_feedforward: of.DimFeedforward = 256,
+    hidden_size: of.HiddenSize = 128,
+    attention_size: of.AttentionSize = 64,
+    dropout: of.Dropout = 0.1,
+    activation_dropout: of.ActivationDropout = TransformerConfig.activation_dropout,
+    positions: of.Positions = TransformerConfig.positions,
+    max_len: of.MaxLen = TransformerConfig.max_len,
+    cross_positions: of.CrossPositions = TransformerConfig.cross_positions,
+    attention: of.Attention = TransformerConfig.attention,
+    attention_scale: of.AttentionScale = str(TransformerConfig.attention_scale),
+    share_qk: of.ShareQK = TransformerConfig.share_qk,
+    norm: of.Norm = TransformerConfig.norm,
+    norm_first: of.NormFirst = TransformerConfig.norm_first,
+    activation: of.Activation = TransformerConfig.activation,
+    residual: of.Residual = TransformerConfig.residual,
+    bias: of.Bias = TransformerConfig.bias,
+    scale_embedding: of.ScaleEmbedding = TransformerConfig.scale_embedding,
+    tie_weights: of.TieWeights = TransformerConfig.tie_weights,
     steps: Annotated[int, training_option("Train for at most so many steps.", min=1)] = TrainConfig.steps,
     batch_size: Annotated[int, training_option("Sentence pairs in a batch.", min=1)] = TrainConfig.batch_size,
     warmup: Annotated[int, training_option("Steps in which the learning rate rises.", min=1)] = TrainConfig.warmup,
@@ -279,11 +279,11 @@ def new_task(task: str, chosen: dict[str, Any]) -> Task:
 
 def new_recipe(task: Task, model: str, options: dict[str, Any], chosen: dict[str, Any]) -> Recipe:
     """Make the recipe that the command line asks for. Raises ValueError."""
-    legal = MODEL_OPTIONS[model]
-    check_options(model, [name for names in MODEL_OPTIONS.values() for name in names if name in chosen], legal)
+    legal = of.MODEL_OPTIONS[model]
+    check_options(model, [name for names in of.MODEL_OPTIONS.values() for name in names if name in chosen], legal)
     settings = {name: options[name] for name in legal if name != "layers"}
     settings["src_vocab_size"] = len(SPECIALS)  # the least there are; the task decides
-    for field in LAYERS[model]:
+    for field in of.LAYERS[model]:
         settings[field] = options["layers"] or (2 if model == "transformer" else 1)
     training = TrainConfig(**{name: options[name] for name in TRAINING_OPTIONS})
     return Recipe(task, ARCHITECTURES[model].config(**settings), training)
@@ -320,7 +320,7 @@ def resumed_recipe(folder: Path, saved: Recipe, asked: Recipe, chosen: dict[str,
 def flat(recipe: Recipe) -> dict[str, Any]:
     """The options of a recipe by their names on the command line."""
     parts = recipe.to_dict()
-    model = {"model": recipe.architecture, "layers": parts["model"][LAYERS[recipe.architecture][0]]}
+    model = {"model": recipe.architecture, "layers": parts["model"][of.LAYERS[recipe.architecture][0]]}
     return {**parts["task"], **parts["model"], **model, **parts["training"]}
 
 

@@ -1,0 +1,123 @@
+"""The command line chooses the parts of the model, and what was chosen is what is trained, saved and asked."""
+
+import re
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from minitransformer import FEED_FORWARDS, NORMS, POSITIONS, TransformerConfig
+from minitransformer.cli import OK, USAGE, app
+from minitransformer.model_options import MODEL_OPTIONS
+from minitransformer.runs import open_checkpoint
+
+TINY = ["--symbols=4", "--max-length=3", "--steps=2", "--warmup=3", "--eval-every=2", "--no-pictures", "--layers=1"]
+SMALL = ["--d-model=8", "--nhead=2", "--dim-feedforward=8"]
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def train(folder: Any, *arguments: object) -> Any:
+    result = run("train", "copy", *TINY, *SMALL, *arguments, "--out", folder)
+    assert result.exit_code == OK, result.output
+    return open_checkpoint(folder)
+
+
+def test_every_option_arrives(tmp_path):
+    options = [
+        *("--positions=relative", "--cross-positions", "--max-len=33", "--attention=general", "--attention-scale=0.3"),
+        *(
+            "--head-dim=6",
+            "--share-qk",
+            "--norm=rms",
+            "--norm-first",
+            "--activation=swiglu",
+            "--activation-dropout=0.2",
+        ),
+        *("--no-residual", "--no-bias", "--no-scale-embedding", "--tie-weights", "--dropout=0.3"),
+    ]
+    assert train(tmp_path, *options).recipe.model == TransformerConfig(
+        src_vocab_size=4,
+        d_model=8,
+        nhead=2,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        dim_feedforward=8,
+        dropout=0.3,
+        activation_dropout=0.2,
+        positions="relative",
+        cross_positions=True,
+        max_len=33,
+        attention="general",
+        attention_scale=0.3,
+        head_dim=6,
+        share_qk=True,
+        norm="rms",
+        norm_first=True,
+        activation="swiglu",
+        residual=False,
+        bias=False,
+        scale_embedding=False,
+        tie_weights=True,
+    )
+    given = {re.sub("^--(no-)?|=.*", "", option).replace("-", "_") for option in [*options, *TINY, *SMALL]}
+    assert set(MODEL_OPTIONS["transformer"]) <= given
+
+
+def test_without_options_it_is_the_paper_in_small(tmp_path):
+    model = train(tmp_path).recipe.model
+    usual = TransformerConfig(src_vocab_size=4)
+    fields = ("positions", "attention", "attention_scale", "norm", "activation", "residual", "bias", "scale_embedding")
+    assert {name: getattr(model, name) for name in fields} == {name: getattr(usual, name) for name in fields}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(f"--positions={name}" for name in POSITIONS),
+        *(f"--norm={name}" for name in NORMS),
+        *(f"--activation={name}" for name in FEED_FORWARDS),
+        "--attention=additive",
+        "--attention-scale=none",
+    ],
+)
+def test_whatever_was_chosen_it_translates_and_goes_on(option, tmp_path):
+    train(tmp_path, option)
+    assert len(run("translate", tmp_path, "1 2", "3").stdout.splitlines()) == 2
+    result = run("train", "copy", "--resume", "--steps=3", "--no-pictures", "--out", tmp_path)
+    assert result.exit_code == OK, result.output
+    assert len(open_checkpoint(tmp_path).state["history"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--positions=absolute"], "positions is 'absolute'; it must be one of 'alibi', 'axial', 'learned', 'none'"),
+        (["--attention=dot"], "attention is 'dot'; it must be one of 'additive', 'general', 'scaled_dot'"),
+        (["--attention-scale=half"], "attention_scale is 'half'; it must be a number, or one of 'd_k', 'none', 'sqrt'"),
+        (["--norm=group"], "norm is 'group'; it must be one of 'batch', 'layer', 'none', 'rms'"),
+        (["--activation=tanh"], "activation is 'tanh'; it must be one of 'gelu', "),
+        (
+            ["--positions=learned", "--cross-positions"],
+            "cross_positions is True; it must be False, for learned positions",
+        ),
+        (["--positions=rotary", "--head-dim=3"], "head_dim is 3; it must be such that heads have an even size"),
+        (
+            ["--model=gru", "--positions=rotary"],
+            r"gru has no --nhead, --dim-feedforward, --positions\. Its options are",
+        ),
+    ],
+)
+def test_what_is_not_legal_is_told_before_anything_is_done(arguments, message, tmp_path):
+    result = run("train", "copy", *TINY, *SMALL, *arguments, "--out", tmp_path / "run")
+    assert result.exit_code == USAGE
+    assert re.search(message, result.stderr), result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_with_resume_the_model_cannot_become_another(tmp_path):
+    train(tmp_path, "--positions=alibi")
+    result = run("train", "copy", "--resume", "--positions=rotary", "--no-pictures", "--out", tmp_path)
+    assert "--positions is alibi there, not rotary" in result.stderr
