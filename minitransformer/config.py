@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Self
 
 from .checks import is_integer, is_number
 from .layers import FEED_FORWARDS, NORMS
@@ -44,8 +44,55 @@ FLAGS = (
 )
 
 
+class Config:
+    """What the configurations of all models have in common: vocabularies, checks, and the way to JSON and back."""
+
+    src_vocab_size: int
+    tgt_vocab_size: int | None
+    pad_id: int
+    bos_id: int
+    eos_id: int
+
+    def check(self, field: str, legal: bool, rule: str) -> None:
+        """Raise ValueError for a field that is not legal, with the rule that it breaks."""
+        if not legal:
+            raise ValueError(f"{type(self).__name__}: {field} is {getattr(self, field)!r}; it must be {rule}.")
+
+    def check_tokens(self) -> None:
+        """Padding, begin and end of sentence are three different tokens of both vocabularies."""
+        tokens = min(self.src_vocab_size, self.target_vocab_size)
+        ids = (self.pad_id, self.bos_id, self.eos_id)
+        for field, value in zip(("pad_id", "bos_id", "eos_id"), ids, strict=True):
+            legal = is_integer(value, 0) and value < tokens and ids.count(value) == 1
+            self.check(field, legal, f"a token, 0 to {tokens - 1}, unlike the other two of pad_id, bos_id, eos_id")
+
+    @property
+    def target_vocab_size(self) -> int:
+        """The tokens of the target, also where it has those of the source."""
+        return self.src_vocab_size if self.tgt_vocab_size is None else self.tgt_vocab_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, as plain JSON."""
+        return {name: getattr(self, name) for name in self._names()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make the configuration that `to_dict` described. Raises ValueError for a field that does not exist."""
+        names = cls._names()
+        for name in values:
+            if name not in names:
+                near = get_close_matches(name, names, n=1)
+                hint = f"Did you mean {near[0]!r}?" if near else f"The fields are {', '.join(names)}."
+                raise ValueError(f"{cls.__name__}: there is no field {name!r}. {hint}")
+        return cls(**values)
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return list(cls.__dataclass_fields__)  # pyright: ignore[reportAttributeAccessIssue]  # all are dataclasses
+
+
 @dataclass(frozen=True, kw_only=True)
-class TransformerConfig:
+class TransformerConfig(Config):
     """The settings of a Transformer; the defaults are the paper's base model, as in torch.nn.Transformer.
 
     With PyTorch's names: d_model, the size of every vector between the layers; nhead, the heads of each attention;
@@ -125,69 +172,56 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         for field in SIZES:
-            self._check(field, is_integer(getattr(self, field), 1), "an integer of at least 1")
+            self.check(field, is_integer(getattr(self, field), 1), "an integer of at least 1")
         for field in OPTIONAL_SIZES:
             value = getattr(self, field)
-            self._check(field, value is None or is_integer(value, 1), "an integer of at least 1, or None")
+            self.check(field, value is None or is_integer(value, 1), "an integer of at least 1, or None")
         for field in FLAGS:
-            self._check(field, isinstance(getattr(self, field), bool), "True or False")
-        self._check("final_norm", self.final_norm is None or isinstance(self.final_norm, bool), "True, False or None")
+            self.check(field, isinstance(getattr(self, field), bool), "True or False")
+        self.check("final_norm", self.final_norm is None or isinstance(self.final_norm, bool), "True, False or None")
         for field, registry in CHOICES.items():
             value = getattr(self, field)
             legal = isinstance(value, str) and value in registry
-            self._check(field, legal, f"one of {', '.join(map(repr, sorted(registry)))}")
+            self.check(field, legal, f"one of {', '.join(map(repr, sorted(registry)))}")
         for field in ("dropout", "activation_dropout"):
             value = getattr(self, field)
-            self._check(field, is_number(value) and 0 <= value < 1, "at least 0 and below 1")
-        self._check("layer_norm_eps", is_number(self.layer_norm_eps) and self.layer_norm_eps > 0, "positive")
+            self.check(field, is_number(value) and 0 <= value < 1, "at least 0 and below 1")
+        self.check("layer_norm_eps", is_number(self.layer_norm_eps) and self.layer_norm_eps > 0, "positive")
         std = self.embedding_std
-        self._check("embedding_std", std is None or (is_number(std) and std > 0), "positive, or None")
+        self.check("embedding_std", std is None or (is_number(std) and std > 0), "positive, or None")
         additive = self.attention == "additive"
-        self._check(
+        self.check(
             "attention_scale",
             self.attention_scale == "sqrt" or not additive,
             "'sqrt', for additive scores: they are not multiplied by anything",
         )
         known = isinstance(self.attention_scale, str) and self.attention_scale in SCALES
-        self._check(
+        self.check(
             "attention_scale",
             known or is_number(self.attention_scale),
             f"a number, or one of {', '.join(map(repr, sorted(SCALES)))}",
         )
         self._check_positions()
         if self.head_dim is None:
-            self._check(
+            self.check(
                 "nhead", self.d_model % self.nhead == 0, f"a divisor of d_model = {self.d_model}, or give head_dim"
             )
-        tokens = min(self.src_vocab_size, self.target_vocab_size)
-        ids = (self.pad_id, self.bos_id, self.eos_id)
-        for field, value in zip(("pad_id", "bos_id", "eos_id"), ids, strict=True):
-            legal = is_integer(value, 0) and value < tokens and ids.count(value) == 1
-            self._check(field, legal, f"a token, 0 to {tokens - 1}, unlike the other two of pad_id, bos_id, eos_id")
+        self.check_tokens()
 
     def _check_positions(self) -> None:
         """Some schemes need pairs of numbers, or enough buckets; some have no part in attention."""
         inside = self.positions in INSIDE_ATTENTION
-        self._check("cross_positions", inside or not self.cross_positions, f"False, for {self.positions} positions")
+        self.check("cross_positions", inside or not self.cross_positions, f"False, for {self.positions} positions")
         if self.positions in ("sinusoidal", "sinusoidal_init", "transformer_xl"):
-            self._check("d_model", self.d_model % 2 == 0, f"even, for {self.positions} positions")
+            self.check("d_model", self.d_model % 2 == 0, f"even, for {self.positions} positions")
         if self.positions == "axial":
-            self._check("d_model", self.d_model > 1, "at least 2, for axial positions")
+            self.check("d_model", self.d_model > 1, "at least 2, for axial positions")
         if self.positions == "rotary":
             name = "d_model" if self.head_dim is None else "head_dim"
-            self._check(name, self.size_of_head % 2 == 0, "such that heads have an even size, for rotary positions")
+            self.check(name, self.size_of_head % 2 == 0, "such that heads have an even size, for rotary positions")
         if self.positions == "t5":
-            self._check("t5_buckets", self.t5_buckets % 2 == 0 and self.t5_buckets > 3, "even, and at least 4")
-            self._check("t5_max_distance", self.t5_max_distance > self.t5_buckets // 2, "above half of t5_buckets")
-
-    def _check(self, field: str, legal: bool, rule: str) -> None:
-        if not legal:
-            raise ValueError(f"TransformerConfig: {field} is {getattr(self, field)!r}; it must be {rule}.")
-
-    @property
-    def target_vocab_size(self) -> int:
-        """The tokens of the target, also where the vocabulary is shared."""
-        return self.src_vocab_size if self.tgt_vocab_size is None else self.tgt_vocab_size
+            self.check("t5_buckets", self.t5_buckets % 2 == 0 and self.t5_buckets > 3, "even, and at least 4")
+            self.check("t5_max_distance", self.t5_max_distance > self.t5_buckets // 2, "above half of t5_buckets")
 
     @property
     def size_of_head(self) -> int:
@@ -203,18 +237,3 @@ class TransformerConfig:
     def ends_with_norm(self) -> bool:
         """Whether encoder and decoder have a norm after their last layer."""
         return self.norm_first if self.final_norm is None else self.final_norm
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields, as plain JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TransformerConfig:
-        """Make the configuration that `to_dict` described. Raises ValueError for a field that does not exist."""
-        names = [field.name for field in fields(cls)]
-        for name in values:
-            if name not in names:
-                near = get_close_matches(name, names, n=1)
-                hint = f"Did you mean {near[0]!r}?" if near else f"The fields are {', '.join(names)}."
-                raise ValueError(f"TransformerConfig: there is no field {name!r}. {hint}")
-        return cls(**values)

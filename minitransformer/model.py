@@ -238,10 +238,15 @@ class Transformer(nn.Module):
         >>> counts["src_embed"], counts["generator"]
         (160, 20)
         """
-        counts = {name: 0 for name, _ in self.named_children()}
-        for name, parameter in self.named_parameters():
-            counts[name.partition(".")[0]] += parameter.numel()
-        return counts | {"total": sum(counts.values())}
+        return count_parameters(self)
+
+
+def count_parameters(model: nn.Module) -> dict[str, int]:
+    """Count the parameters of every part of a model, and under "total" all of them."""
+    counts = {name: 0 for name, _ in model.named_children()}
+    for name, parameter in model.named_parameters():
+        counts[name.partition(".")[0]] += parameter.numel()
+    return counts | {"total": sum(counts.values())}
 
 
 def start_linear_layers(model: nn.Module) -> None:
@@ -258,7 +263,7 @@ def tokens(name: str, ids: Any) -> Array:
     array = ids.numpy() if isinstance(ids, mg.Tensor) else np.asarray(ids)
     if array.ndim != 2 or array.dtype.kind not in "iu":
         raise mg.ShapeError(
-            f"tokens: {name} has shape {array.shape}, dtype {array.dtype}; it must be integers, "
+            f"the model: {name} has shape {array.shape}, dtype {array.dtype}; it must be integers, "
             f"(batch, length). For one sentence try {name}[None]."
         )
     return array

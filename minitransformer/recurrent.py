@@ -9,8 +9,7 @@ was the first attention. The Transformer kept the question and left out the recu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,14 +19,15 @@ from minigrad import nn
 from minigrad.nn import functional as F
 
 from .checks import is_integer, is_number
+from .config import Config
 from .masks import padding_mask
-from .model import tokens
+from .model import count_parameters, tokens
 
 SIZES = ("src_vocab_size", "d_model", "hidden_size", "attention_size", "num_layers")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRUConfig:
+class GRUConfig(Config):
     """The settings of a GRUSeq2Seq; the default sizes are the paper's.
 
     src_vocab_size, tgt_vocab_size: tokens of the two sides; None: as many as the source has. d_model: size D of the
@@ -58,37 +58,11 @@ class GRUConfig:
 
     def __post_init__(self) -> None:
         for field in SIZES:
-            self._check(field, is_integer(getattr(self, field), 1), "an integer of at least 1")
+            self.check(field, is_integer(getattr(self, field), 1), "an integer of at least 1")
         legal = self.tgt_vocab_size is None or is_integer(self.tgt_vocab_size, 1)
-        self._check("tgt_vocab_size", legal, "an integer of at least 1, or None")
-        self._check("dropout", is_number(self.dropout) and 0 <= self.dropout < 1, "at least 0 and below 1")
-        least = min(self.src_vocab_size, self.target_vocab_size)
-        ids = {"pad_id": self.pad_id, "bos_id": self.bos_id, "eos_id": self.eos_id}
-        for field, value in ids.items():
-            legal = is_integer(value, 0) and value < least and list(ids.values()).count(value) == 1
-            self._check(field, legal, f"a token, 0 to {least - 1}, unlike the other two of pad_id, bos_id, eos_id")
-
-    def _check(self, field: str, legal: bool, rule: str) -> None:
-        if not legal:
-            raise ValueError(f"GRUConfig: {field} is {getattr(self, field)!r}; it must be {rule}.")
-
-    @property
-    def target_vocab_size(self) -> int:
-        """The tokens of the target, also where it has as many as the source."""
-        return self.src_vocab_size if self.tgt_vocab_size is None else self.tgt_vocab_size
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields, as plain JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> GRUConfig:
-        """Make the configuration that `to_dict` described. Raises ValueError for a field that does not exist."""
-        names = [field.name for field in fields(cls)]
-        for name in values:
-            if name not in names:
-                raise ValueError(f"GRUConfig: there is no field {name!r}. The fields are {', '.join(names)}.")
-        return cls(**values)
+        self.check("tgt_vocab_size", legal, "an integer of at least 1, or None")
+        self.check("dropout", is_number(self.dropout) and 0 <= self.dropout < 1, "at least 0 and below 1")
+        self.check_tokens()
 
 
 class AdditiveAttention(nn.Module):
@@ -296,8 +270,4 @@ class GRUSeq2Seq(nn.Module):
         >>> counts["src_embed"], counts["encoder"]
         (160, 576)
         """
-        counts: dict[str, int] = {}
-        for name, parameter in self.named_parameters():
-            part = name.partition(".")[0]
-            counts[part] = counts.get(part, 0) + parameter.numel()
-        return counts | {"total": sum(counts.values())}
+        return count_parameters(self)

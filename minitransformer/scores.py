@@ -64,8 +64,14 @@ class Score(nn.Module):
         mask (boolean, True = may attend) and bias broadcast to (B, H, T, S). `mix(z, weights)` may add to z what the
         weights (B, H, T, S) choose besides the values.
         """
-        seed = mg.random.next_seed() if dropout_p > 0 else None
-        return mg.ops.attend(self.scores(q, k), v, mask, bias, dropout_p=dropout_p, seed=seed, tap=tap, mix=mix)
+        settings = {"dropout_p": dropout_p, "seed": mg.random.next_seed() if dropout_p > 0 else None}
+        if tap is None and mix is None:
+            return self.attend(q, k, v, mask, bias, **settings)
+        return mg.ops.attend(self.scores(q, k), v, mask, bias, tap=tap, mix=mix, **settings)
+
+    def attend(self, q: mg.Tensor, k: mg.Tensor, v: mg.Tensor, mask: Any, bias: Any, **settings: Any) -> mg.Tensor:
+        """From q, k and v to z while nobody watches, perhaps without the scores on the way."""
+        return mg.ops.attend(self.scores(q, k), v, mask, bias, **settings)
 
 
 class ScaledDotProduct(Score):
@@ -91,24 +97,9 @@ class ScaledDotProduct(Score):
         """s q k^T."""
         return (self.asked(q) @ k.mT) * self.scale
 
-    def forward(
-        self,
-        q: mg.Tensor,
-        k: mg.Tensor,
-        v: mg.Tensor,
-        mask: Any = None,
-        bias: Any = None,
-        dropout_p: float = 0.0,
-        tap: Tap | None = None,
-        mix: Mix | None = None,
-    ) -> mg.Tensor:
-        """See `Score.forward`."""
-        if tap is not None or mix is not None:
-            return super().forward(q, k, v, mask, bias, dropout_p, tap, mix)
-        seed = mg.random.next_seed() if dropout_p > 0 else None
-        return mg.ops.scaled_dot_product_attention(
-            self.asked(q), k, v, mask, bias, scale=self.scale, dropout_p=dropout_p, seed=seed
-        )
+    def attend(self, q: mg.Tensor, k: mg.Tensor, v: mg.Tensor, mask: Any, bias: Any, **settings: Any) -> mg.Tensor:
+        """The fused op."""
+        return mg.ops.scaled_dot_product_attention(self.asked(q), k, v, mask, bias, scale=self.scale, **settings)
 
     def extra_repr(self) -> str:
         """The scale."""

@@ -180,6 +180,7 @@ LAYERS = [
     wrong("add_layer_norm", "a has shape (2, 3), the branch has shape (3,); they must be equal", A, A[0]),
     wrong("add_layer_norm", "p = 1.5; a probability lies in [0, 1]", A, A, p=1.5, seed=1, error=ValueError),
     wrong("add_layer_norm", "dropout needs a seed", A, A, p=0.1, error=ValueError),
+    wrong(MHA, "heads = 2.0; it must be a whole number", X, *W4, heads=2.0, error=TypeError),
     wrong(MHA, "x has shape (2, 3), the memory (2, 3); they must be (B, T, D) and (B, S, M)", A, *W4, heads=1),
     wrong(MHA, "x has shape (2, 4, 3), the memory (1, 4, 3)", X, *W4, *NONE, X[:1], heads=1),
     wrong(MHA, "the weight of q has shape (3, 2)", X, ones(3, 2), *W4[1:], heads=1),

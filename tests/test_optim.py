@@ -449,6 +449,19 @@ def test_settings_out_of_range(make, message):
         make([Parameter(mg.zeros(1))])
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda ps: Adam(ps, lr=mg.tensor(0.1)), r"Adam\(\): lr = tensor\(0.1\); it must be a number"),
+        (lambda ps: AdamW(ps, eps=None), r"AdamW\(\): eps = None; it must be a number"),
+        (lambda ps: SGD(ps, lr="0.1"), r"SGD\(\): lr = '0.1'; it must be a number"),
+    ],
+)
+def test_settings_that_are_no_numbers(make, message):
+    with pytest.raises(TypeError, match=message):
+        make([Parameter(mg.zeros(1))])
+
+
 def test_optimizer_without_a_formula():
     optimizer = Optimizer([Parameter(mg.zeros(1))], {})
     optimizer.param_groups[0]["params"][0].grad = mg.ones(1)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..checks import require
+from ..checks import require, require_whole
 from ..core import Array, ShapeError, is_grad_enabled
 from ..dtypes import promote
 from ..op import op
@@ -83,6 +83,7 @@ def multi_head_attention(
     None, mask boolean, True = may attend, broadcasting to (B, H, T, S); y (B, T, O). Kept: x, the memory, q, k, v, z,
     two numbers per query, and a copy of the weights.
     """
+    require_whole("multi_head_attention", "heads", heads)
     m = x if memory is None else memory
     require(
         x.ndim == m.ndim == 3 and len(x) == len(m),

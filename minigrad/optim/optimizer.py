@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import unwrap
+from ..checks import require_number
 from ..core import Array, ShapeError, enable_grad, writes
 from ..flat import Flat
 from ..tensor import Tensor
@@ -192,8 +193,9 @@ class Optimizer:
 
 
 def check_range(name: str, low: float = 0.0, below: float = float("inf"), **settings: float) -> None:
-    """Raise ValueError unless low <= setting < below."""
+    """Raise TypeError unless a setting is a number, ValueError unless low <= setting < below."""
     for setting, value in settings.items():
+        require_number(name, setting, value)
         if not low <= value < below:
             limit = f"in [{low}, {below})" if below < float("inf") else f"at least {low}"
             raise ValueError(f"{name}(): {setting} = {value}; it must be {limit}")
