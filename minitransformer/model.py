@@ -243,7 +243,7 @@ class Transformer(nn.Module):
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
     """Count the parameters of every part of a model, and under "total" all of them."""
-    counts = {name: 0 for name, _ in model.named_children()}
+    counts = {name: 0 for name, part in model.named_children() if list(part.parameters())}
     for name, parameter in model.named_parameters():
         counts[name.partition(".")[0]] += parameter.numel()
     return counts | {"total": sum(counts.values())}
