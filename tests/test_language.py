@@ -132,6 +132,29 @@ def test_no_gradient_goes_into_the_memory(rng):
     assert not kept.requires_grad
 
 
+@pytest.mark.parametrize(("memory_len", "learns"), [(4, True), (0, False)])
+def test_what_stands_in_the_segment_before_can_be_learnt_with_a_memory_only(memory_len, learns, rng):
+    """The second segment repeats the first, and the model sees one at a time."""
+    mg.manual_seed(0)
+    sizes = {"d_model": 32, "nhead": 4, "dim_feedforward": 64}
+    model = LanguageModel(small_config(**sizes, positions="transformer_xl"))
+    optimizer = mg.optim.Adam(model.parameters(), lr=3e-3)
+    right = 0.0
+    for _ in range(400 if learns else 100):
+        first = rng.integers(3, 13, (32, 4))
+        second = np.concatenate([np.full((32, 1), 2), first[:, :-1]], axis=1)  # after a bar
+        memory = model.new_memory(memory_len)
+        model(first, memory)
+        logits = model(second, memory)
+        optimizer.zero_grad()
+        mg.ops.cross_entropy(logits, first).backward()
+        optimizer.step()
+        right = (logits.detach().numpy().argmax(axis=-1) == first).mean()
+        if right > 0.98:
+            break
+    assert bool(right > 0.98) is learns
+
+
 def test_a_memory_of_nothing_forgets_everything(rng):
     model, ids = xl(), sentences(rng, [3])
     memory = model.new_memory(0)
