@@ -29,6 +29,7 @@ from . import model_options as of
 from .config import TransformerConfig
 from .decode_options import Beam, Decoding, Jacobi, LengthPenalty, NBest, Sampled, Seed, Temperature, TopK, TopP
 from .evaluate import Translator
+from .positions import PlaceError
 from .runs import ARCHITECTURES, CHECKPOINT, Recipe, open_checkpoint, written_before
 from .session import Session, held_out_sets, sentence
 from .tasks import TASKS, Task, make_task
@@ -67,6 +68,8 @@ def errors_without_traceback(remedy: str = "Give the folder of a run that can be
         fail("interrupted", INTERRUPTED)
     except CheckpointError as error:
         fail(str(error))
+    except PlaceError as error:
+        fail(f"{error} That is --max-len; or take positions without a table.")
     except TrainingError as error:
         fail(f"{error} These are --lr-factor and --warmup; start anew with --overwrite.")
     except MemoryError:
@@ -234,6 +237,7 @@ def train(
         session = Session(console, folder, recipe)
         with usage_errors(), session.watch.phase("data"):
             splits = recipe.task.splits
+            recipe.check_lengths(splits)
         trainer = session.prepare(splits, checkpoint)
         if not session.train(trainer, save_every):
             if session.replaces:

@@ -224,6 +224,11 @@ class TransformerConfig(Config):
             self.check("t5_max_distance", self.t5_max_distance > self.t5_buckets // 2, "above half of t5_buckets")
 
     @property
+    def places(self) -> int | None:
+        """For how many tokens there are positions, None if there is no limit."""
+        return self.max_len if self.positions in ("learned", "sinusoidal_init", "axial") else None
+
+    @property
     def size_of_head(self) -> int:
         """The size of queries and keys."""
         return self.d_model // self.nhead if self.head_dim is None else self.head_dim

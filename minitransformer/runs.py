@@ -21,6 +21,7 @@ from minigrad.checkpoint import CheckpointError
 from .config import TransformerConfig
 from .evaluate import Translator
 from .model import Transformer
+from .positions import PlaceError
 from .recurrent import GRUConfig, GRUSeq2Seq
 from .tasks import Pair, Task, task_from_dict
 from .train import TrainConfig, Trainer, below
@@ -61,6 +62,19 @@ class Recipe:
     def architecture(self) -> str:
         """What kind of model it is, a name in ARCHITECTURES."""
         return next(name for name, kind in ARCHITECTURES.items() if isinstance(self.model, kind.config))
+
+    def check_lengths(self, splits: Splits) -> None:
+        """Raise PlaceError if the model does not have a place for every token of the texts of the task."""
+        if isinstance(self.model, GRUConfig) or self.model.places is None:
+            return
+        vocabularies = [Vocab.build(texts) for texts in zip(*splits["train"], strict=True)]
+        texts = [text for pairs in splits.values() for pair in pairs for text in zip(vocabularies, pair, strict=True)]
+        longest = 1 + max(len(vocabulary.encode(text)) for vocabulary, text in texts)  # and the end of sentence
+        if longest > self.model.places:
+            raise PlaceError(
+                f"{self.task.name}: the longest text has {longest} tokens, and {self.model.positions} positions have "
+                f"{self.model.places} places. Use a max_len of at least {longest}."
+            )
 
     def begin(self, splits: Splits) -> Trainer:
         """Make the trainer of a new run; `splits` are those of the task."""

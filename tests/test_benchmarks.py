@@ -16,7 +16,7 @@ from tests.benchmarks import cases, harness, worker
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tests" / "benchmarks"
-BENCHMARKS = ("gemm", "softmax", "ops", "overhead", "step", "decoding", "growth", "memory", "start")
+BENCHMARKS = ("gemm", "softmax", "ops", "overhead", "step", "decoding", "growth", "memory", "start", "accuracy")
 MODULES = [f"tests.benchmarks.{name}" for name in ("physical", *BENCHMARKS)]
 
 seconds = st.floats(1e-6, 1e3)

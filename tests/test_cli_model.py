@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from minitransformer import FEED_FORWARDS, NORMS, POSITIONS, TransformerConfig
-from minitransformer.cli import OK, USAGE, app
+from minitransformer.cli import ERROR, OK, USAGE, app
 from minitransformer.model_options import MODEL_OPTIONS
 from minitransformer.runs import open_checkpoint
 
@@ -121,3 +121,28 @@ def test_with_resume_the_model_cannot_become_another(tmp_path):
     train(tmp_path, "--positions=alibi")
     result = run("train", "copy", "--resume", "--positions=rotary", "--no-pictures", "--out", tmp_path)
     assert "--positions is alibi there, not rotary" in result.stderr
+
+
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal_init", "axial"])
+def test_too_few_places_are_told_before_training_and_in_translation(positions, tmp_path):
+    """Sequences of up to 3, in the harder split longer, and an end of sentence."""
+    arguments = ["train", "copy", *TINY, *SMALL, f"--positions={positions}", "--out", tmp_path / "run"]
+    result = run(*arguments, "--max-len=3")
+    assert re.search(
+        rf"copy: the longest text has (\d+) tokens, and {positions} positions have 3 places", result.stderr
+    )
+    assert not (tmp_path / "run").exists()
+    needed = re.findall(r"a max_len of at least (\d+)\. That is --max-len", result.stderr)[0]
+    assert run(*arguments, f"--max-len={needed}").exit_code == OK
+    result = run("translate", tmp_path / "run", " ".join("1" * 30))
+    assert result.exit_code == ERROR
+    assert re.search(r"error: \w+\(\): the text has 31 tokens, the table \d+ positions.*--max-len", result.stderr)
+
+
+def test_evaluate_decodes_as_it_is_told(tmp_path):
+    train(tmp_path, "--steps=150", "--warmup=20", "--d-model=16", "--eval-every=75")
+    cold, hot = (
+        run("evaluate", tmp_path, "--sample", f"--temperature={t}", "--seed=1", "--json").stdout for t in ("0.01", "50")
+    )
+    assert cold == run("evaluate", tmp_path, "--sample", "--temperature=0.01", "--seed=2", "--json").stdout
+    assert cold != hot

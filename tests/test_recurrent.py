@@ -267,6 +267,24 @@ def test_evaluation_is_deterministic_and_training_is_not(rng):
     assert GRUSeq2Seq(GRUConfig(**SMALL))(src, tgt).dtype == np.float32
 
 
+def test_dropout_is_on_embeddings_between_layers_and_on_the_readout(rng):
+    """Each place alone: with all values 1 there, dropout leaves 0 and 1 / (1 - p)."""
+    model = small_model(dropout=0.5, num_layers=2)
+    seen = []
+    for part in (model.dropout, model.decoder.dropout):
+        part.forward = lambda x, forward=part.forward: seen.append((x, forward(x))) or seen[-1][1]
+    src, tgt = sentences(rng, [5, 4]), sentences(rng, [4, 3], bos=True)
+    model(src, tgt)
+    shapes = [before.shape for before, _ in seen]
+    D, H, T = model.config.d_model, model.config.hidden_size, tgt.shape[1]
+    assert shapes == [(2, 5, D), (2, T, D), *[(2, H)] * T, (2, T, D)]  # source, target, between layers, readout
+    for before, after in seen:
+        kept = after.detach().numpy() != 0
+        assert 0 < kept.mean() < 1
+        np.testing.assert_allclose(after.detach().numpy()[kept], 2 * before.detach().numpy()[kept])
+    assert model.encoder.dropout == 0.5
+
+
 # ------------------------------------------------------------------------------------------------------------ it learns
 def test_reversing_is_learnt():
     made = Recipe(

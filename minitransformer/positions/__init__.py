@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .absolute import Axial, Learned, Sinusoidal, SinusoidalInit
-from .base import Added, PerLayer, Positions
+from .base import Added, PerLayer, PlaceError, Positions
 from .relative import ALiBi, Relative, Rotary, T5Bias, TransformerXL
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ __all__ = [
     "Axial",
     "Learned",
     "PerLayer",
+    "PlaceError",
     "Positions",
     "Relative",
     "Rotary",

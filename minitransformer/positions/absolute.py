@@ -64,7 +64,7 @@ class Sinusoidal(Added):
 class Learned(Added):
     """A table with one vector for each position, trained like any other parameter (Gehring et al. 2017).
 
-    It starts normal with variance 1/d_model, as the embeddings of the tokens do. Raises IndexError for a position
+    It starts normal with variance 1/d_model, as the embeddings of the tokens do. Raises PlaceError for a position
     that the table does not have.
 
     >>> Learned(max_len=10, d_model=4).encoding(np.array([0, 1])).shape
@@ -109,7 +109,7 @@ class Axial(Added):
 
     as Kitaev, Kaiser and Levskaya (2020) use it: the first half of the vector says which row, the second which column.
     R C positions, the least such that R and C are about equal and R C >= max_len, cost (R + C) D / 2 numbers. Both
-    tables start as Learned's. Raises IndexError for a position beyond R C.
+    tables start as Learned's. Raises PlaceError for a position beyond R C.
 
     >>> scheme = Axial(max_len=100, d_model=8)
     >>> scheme.max_len, sum(p.numel() for p in scheme.parameters())

@@ -12,6 +12,10 @@ from minigrad import nn
 Array = np.ndarray
 
 
+class PlaceError(IndexError):
+    """A text is longer than the scheme has places."""
+
+
 class Positions(nn.Module):
     """No information about positions at all, and the base of the schemes that have some.
 
@@ -62,10 +66,10 @@ class Added(Positions):
         raise NotImplementedError(f"{type(self).__name__} does not say what it adds; define encoding()")
 
     def check(self, pos: Array) -> None:
-        """Raise IndexError for a position that the scheme does not have."""
+        """Raise PlaceError for a position that the scheme does not have."""
         length = int(pos.max(initial=-1)) + 1
         if self.max_len is not None and length > self.max_len:
-            raise IndexError(
+            raise PlaceError(
                 f"{type(self).__name__}(): the text has {length} tokens, the table {self.max_len} positions. "
                 "Use shorter texts, or train a model with a larger max_len."
             )
