@@ -43,6 +43,7 @@ from .positions import (
 )
 from .prompts import Continue
 from .recurrent import AdditiveAttention, GRUCache, GRUConfig, GRUDecoder, GRUSeq2Seq
+from .runs import load
 from .sampling import filtered, sample
 from .schedule import noam
 from .scores import ATTENTIONS, SCALES, Additive, General, ScaledDotProduct, Score

@@ -118,7 +118,12 @@ class Segment(KeysAndValues):
 
     def __call__(self, project: Project, key: mg.Tensor, value: mg.Tensor) -> Pair:
         """Project this segment and what is kept of the ones before; then keep the last of both."""
-        key = key if self.memory is None else mg.cat([self.memory, key], dim=1)
+        if self.memory is not None:
+            if len(self.memory) != len(key):
+                raise mg.ShapeError(
+                    f"Segment: {len(key)} texts, and a memory of {len(self.memory)}. Make a new memory."
+                )
+            key = mg.cat([self.memory, key], dim=1)
         self.memory = key[:, max(0, key.shape[1] - self.memory_len) :].detach()
         return project(key, key, 0)
 

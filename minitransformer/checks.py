@@ -26,6 +26,12 @@ def check_sizes(who: str, least: int = 1, **sizes: Any) -> None:
             raise ValueError(f"{who}(): {name} is {size!r}; it must be an integer of at least {least}.")
 
 
+def check_kind(who: str, config: Any, kind: type) -> None:
+    """Raise TypeError for a configuration of another kind."""
+    if not isinstance(config, kind):
+        raise TypeError(f"{who}(): config is a {type(config).__name__}; it must be a {kind.__name__}.")
+
+
 def choose(who: str, field: str, choices: Mapping[str, T], name: Any) -> T:
     """What is called `name`. Raises ValueError, with all names, if there is no such choice."""
     if not isinstance(name, str) or name not in choices:

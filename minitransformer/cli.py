@@ -331,7 +331,8 @@ def flat(recipe: Recipe) -> dict[str, Any]:
 def use(threads: int | None) -> None:
     """Compute with so many threads; None leaves it as it is."""
     if threads is not None:
-        mg.kernels.set_num_threads(threads)
+        with usage_errors():
+            mg.kernels.set_num_threads(threads)
 
 
 # ------------------------------------------------------------------------------------------------- the other commands
@@ -350,7 +351,10 @@ class TextCommand(TyperCommand):
         options = args[: args.index("--")] if "--" in args else args
         for argument in options:
             if re.match(r"-\d", argument):
-                raise typer.BadParameter(f"{argument} looks like an option. Put -- before a TEXT that begins with -.")
+                raise typer.BadParameter(
+                    f"{argument} looks like an option. Put -- before a TEXT that begins with -, "
+                    f"and = before a number that belongs to an option: --length-penalty={argument}."
+                )
         return super().parse_args(ctx, args)
 
 

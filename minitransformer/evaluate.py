@@ -56,6 +56,8 @@ class Translator:
 
     def _found(self, texts: Sequence[str], search: Search) -> list[Any]:
         """What the search finds for each text, nothing for an empty one."""
+        if isinstance(texts, str):
+            raise TypeError("Translator: the texts are one string; give a list of texts, such as [text].")
         order = sorted((i for i, text in enumerate(texts) if text), key=lambda i: len(texts[i]))
         found: list[Any] = [()] * len(texts)
         for start in range(0, len(order), BATCH_SIZE):

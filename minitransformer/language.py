@@ -13,7 +13,7 @@ import minigrad as mg
 from minigrad import nn
 
 from .cache import Cache, Segments
-from .checks import check_sizes
+from .checks import check_kind, check_sizes
 from .config import TransformerConfig
 from .masks import causal_mask, padding_mask
 from .model import Encoder, TokenEmbedding, start_linear_layers, tokens
@@ -41,6 +41,7 @@ class LanguageModel(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
+        check_kind("LanguageModel", config, TransformerConfig)
         self.config = config
         self.embed = TokenEmbedding(config.src_vocab_size, config)
         self.decoder = Encoder(config, config.num_decoder_layers, causal=True)
@@ -106,6 +107,7 @@ class Classifier(nn.Module):
 
     def __init__(self, config: TransformerConfig, num_classes: int) -> None:
         super().__init__()
+        check_kind("Classifier", config, TransformerConfig)
         check_sizes("Classifier", num_classes=num_classes)
         self.config = config
         self.embed = TokenEmbedding(config.src_vocab_size, config)

@@ -12,6 +12,7 @@ import minigrad as mg
 from minigrad import nn
 
 from .cache import Cache, LayerCache, Segments
+from .checks import check_kind
 from .config import TransformerConfig
 from .layers import NORMS, DecoderLayer, EncoderLayer, normalise
 from .masks import causal_mask, padding_mask
@@ -95,12 +96,13 @@ class Stack(nn.Module):
 class Encoder(Stack):
     """The left half of the paper's figure 1, above the embedding.
 
-    `causal`: it will be given masks that hide what comes later, as in a `LanguageModel`; some positions want to know.
+    `causal`: no token looks at a later one, as in a `LanguageModel`; masks that are given have to hide it, too.
     """
 
     def __init__(self, config: TransformerConfig, num_layers: int | None = None, causal: bool = False) -> None:
         n = config.num_encoder_layers if num_layers is None else num_layers
         super().__init__(config, EncoderLayer, n, both=not causal)
+        self.causal = causal
 
     def forward(self, x: mg.Tensor, mask: Any = None, real: Any = None, cache: Cache | None = None) -> mg.Tensor:
         """From what `embed` made, (B, S, D), to (B, S, D).
@@ -109,6 +111,8 @@ class Encoder(Stack):
         are the tokens after those in the cache, which grows by them.
         """
         offset, caches = self.resume(cache)
+        if mask is None and self.causal:
+            mask = causal_mask(x.shape[1], offset=offset)
         for number, (layer, layer_cache) in enumerate(zip(self.layers, caches, strict=True)):
             x = layer(x, mask, self.positions.of_layer(number), real, offset, layer_cache)
         if cache is not None:
@@ -169,6 +173,7 @@ class Transformer(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
+        check_kind("Transformer", config, TransformerConfig)
         self.config = config
         shared = config.tie_weights and config.tgt_vocab_size is None
         self.src_embed = TokenEmbedding(config.src_vocab_size, config)
@@ -260,7 +265,14 @@ def start_linear_layers(model: nn.Module) -> None:
 
 def tokens(name: str, ids: Any) -> Array:
     """`ids`, a tensor, array or nested list, as an array (B, T) of integers. Raises ShapeError if it is none."""
-    array = ids.numpy() if isinstance(ids, mg.Tensor) else np.asarray(ids)
+    try:
+        array = ids.numpy() if isinstance(ids, mg.Tensor) else np.asarray(ids)
+    except ValueError:  # rows of several lengths
+        raise mg.ShapeError(
+            f"the model: the rows of {name} have different lengths. Fill them up with pad_id."
+        ) from None
+    if array.ndim == 2 and array.size == 0:
+        array = array.astype(int)
     if array.ndim != 2 or array.dtype.kind not in "iu":
         raise mg.ShapeError(
             f"the model: {name} has shape {array.shape}, dtype {array.dtype}; it must be integers, "

@@ -64,9 +64,14 @@ Dropout = Annotated[float, option("Share of values dropped in training.", min=0,
 ActivationDropout = Annotated[float, option("The same inside the feed-forward layers.", min=0, max=0.99)]
 NormFirst = Annotated[bool, option("Normalise before each sublayer, not after.", "--norm-first")]
 TieWeights = Annotated[bool, option("Let the output layer share the target's embedding.", "--tie-weights")]
-Positions = Annotated[str, choice("How tokens know their places", POSITIONS)]
+Positions = Annotated[
+    str,
+    choice("How tokens know their places; where source and target match by place, see --cross-positions", POSITIONS),
+]
 MaxLen = Annotated[int, option("Places that learned, sinusoidal_init and axial positions have.", min=1)]
-CrossPositions = Annotated[bool, option("Relative positions between source and target, too.", "--cross-positions")]
+CrossPositions = Annotated[
+    bool, option("Relative, rotary, alibi ... positions between source and target, too.", "--cross-positions")
+]
 Attention = Annotated[str, choice("How scores are made", ATTENTIONS)]
 AttentionScale = Annotated[
     str, option(f"What scores are multiplied by: {', '.join(SCALES)} or a number.", metavar="NAME|X", parser=number)

@@ -18,7 +18,7 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.nn import functional as F
 
-from .checks import is_integer, is_number
+from .checks import check_kind, is_integer, is_number
 from .config import Config
 from .masks import padding_mask
 from .model import count_parameters, tokens
@@ -209,6 +209,7 @@ class GRUSeq2Seq(nn.Module):
 
     def __init__(self, config: GRUConfig) -> None:
         super().__init__()
+        check_kind("GRUSeq2Seq", config, GRUConfig)
         self.config = config
         self.src_embed = nn.Embedding(config.src_vocab_size, config.d_model, padding_idx=config.pad_id)
         self.tgt_embed = nn.Embedding(config.target_vocab_size, config.d_model, padding_idx=config.pad_id)

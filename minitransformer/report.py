@@ -68,7 +68,7 @@ def loss_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
             label = f"{name.replace('_', ' ')}, held out"
             accuracy.plot(at, [100 * valid[name] for _, valid in evaluations], marker, ms=4, color=colour, label=label)
         accuracy.set(title="accuracy (%)", ylim=(-3, 103))
-        accuracy.legend(loc="lower right")
+        accuracy.legend()
 
         rate.plot(steps, [record["learning_rate"] for record in history], color=GREY)
         rate.set(title="learning rate", xlabel="step", ylim=(0, None))

@@ -176,11 +176,20 @@ def program() -> str:
     return shlex.quote(str(started))
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def load(path: str | os.PathLike[str]) -> Translator:
+    """Load what was trained: the model, in evaluation mode, and its vocabularies, from a folder or its checkpoint.
+
+    Raises CheckpointError if there is none, or if it is damaged.
+    """
+    return open_checkpoint(path).translator()
+
+
+def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read the checkpoint of a folder, or the file itself.
 
-    Raises FileNotFoundError if there is none, CheckpointError if it is damaged or not one of `save`.
+    Raises CheckpointError if there is none, or if it is damaged or not one of `save`.
     """
+    path = Path(path)
     file = path / CHECKPOINT if path.is_dir() else path
     if not file.exists():
         raise CheckpointError(f"there is no checkpoint {file}. Train one with: {program()} train, or give its folder.")

@@ -12,7 +12,10 @@ from minitransformer import (
     POSITIONS,
     Cache,
     Classifier,
+    Encoder,
     FeedForward,
+    GRUConfig,
+    GRUSeq2Seq,
     LanguageModel,
     MultiHeadAttention,
     Segments,
@@ -183,3 +186,42 @@ def test_a_memory_is_for_schemes_that_do_not_count_from_the_beginning(positions)
     else:
         with pytest.raises(ValueError, match=rf"LanguageModel: {positions} positions count from the beginning"):
             model.new_memory(4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: Transformer(GRUConfig(src_vocab_size=9)),
+            r"Transformer\(\): config is a GRUConfig; it must be a Transf",
+        ),
+        (lambda: LanguageModel(20), r"LanguageModel\(\): config is a int; it must be a TransformerConfig"),
+        (lambda: Classifier({}, 2), r"Classifier\(\): config is a dict; it must be a TransformerConfig"),
+        (lambda: GRUSeq2Seq(small_config()), r"GRUSeq2Seq\(\): config is a TransformerConfig; it must be a GRUConfig"),
+    ],
+)
+def test_a_configuration_of_another_kind_is_an_error(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_rows_of_different_lengths_have_to_be_filled_up():
+    with pytest.raises(mg.ShapeError, match=r"the rows of src have different lengths\. Fill them up with pad_id"):
+        small_model()([[5, 6], [7]], [[1]])
+    assert LanguageModel(small_config())([[]]).shape == (1, 0, 13)
+
+
+def test_a_causal_encoder_needs_no_mask_to_be_one(rng):
+    encoder = Encoder(small_config(), causal=True).double()
+    x = rng.standard_normal((1, 4, 8))
+    before = encoder(mg.tensor(x)).detach().numpy()
+    x[0, 3] = 0
+    assert np.array_equal(encoder(mg.tensor(x)).detach().numpy()[:, :3], before[:, :3])
+
+
+def test_a_memory_is_of_its_texts():
+    model = LanguageModel(small_config(positions="transformer_xl"))
+    memory = model.new_memory(4)
+    model([[5, 6], [7, 8]], memory)
+    with pytest.raises(mg.ShapeError, match=r"Segment: 1 texts, and a memory of 2\. Make a new memory"):
+        model([[5, 6]], memory)

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import minitransformer as mt
+from minigrad.checkpoint import CheckpointError
 from minitransformer import FEED_FORWARDS, NORMS, POSITIONS, TransformerConfig
 from minitransformer.cli import ERROR, OK, USAGE, app
 from minitransformer.model_options import MODEL_OPTIONS
@@ -146,3 +148,23 @@ def test_evaluate_decodes_as_it_is_told(tmp_path):
     )
     assert cold == run("evaluate", tmp_path, "--sample", "--temperature=0.01", "--seed=2", "--json").stdout
     assert cold != hot
+
+
+def test_what_was_trained_is_loaded_by_its_folder(tmp_path):
+    train(tmp_path)
+    translator = mt.load(str(tmp_path))
+    assert translator.translate(["1 2"]) == run("translate", tmp_path, "1 2").stdout.splitlines()
+    assert not translator.model.training
+    with pytest.raises(TypeError, match=r"Translator: the texts are one string; give a list"):
+        translator.translate("1 2")
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        mt.load(tmp_path / "elsewhere")
+
+
+def test_numbers_that_cannot_be_are_told(tmp_path):
+    train(tmp_path)
+    result = run("translate", tmp_path, "1", "--threads=5000")
+    assert (result.exit_code, "n is 5000; it must be" in result.stderr) == (USAGE, True)
+    result = run("translate", tmp_path, "1", "--beam=2", "--length-penalty", "-1")
+    assert "--length-penalty=-1" in result.stderr
+    assert run("translate", tmp_path, "1", "--beam=2", "--length-penalty=-1").exit_code == OK

@@ -5,7 +5,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
-from minitransformer import Classifier
+from minitransformer import Classifier, GRUConfig, GRUSeq2Seq
 from minitransformer.lens import ablate, head_importance, head_names, patterns
 from tests.models import sentences, small_config, small_model
 
@@ -153,3 +153,11 @@ def test_importance_counts_what_the_loss_depends_on_and_is_of_evaluation(data):
     assert set(first) == {name for name in head_names(model) if name.startswith("encoder")}
     assert model.training
     assert all(np.array_equal(p.numpy(), before[name]) for name, p in model.state_dict().items())
+
+
+def test_a_model_of_another_kind_has_no_heads():
+    model = GRUSeq2Seq(GRUConfig(src_vocab_size=9, d_model=4, hidden_size=3, attention_size=2))
+    with pytest.raises(
+        ValueError, match=r"patterns\(\): there is no MultiHeadAttention in this GRUSeq2Seq\. See nn.capture"
+    ):
+        patterns(model, [[3, 4]], [[1]])

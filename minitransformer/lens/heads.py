@@ -40,8 +40,17 @@ def head_names(model: nn.Module) -> list[str]:
 
 
 def patterns(model: nn.Module, *inputs: Any) -> dict[str, Array]:
-    """What every head looks at while the model reads `inputs`, in evaluation: name -> pattern (B, T, S)."""
-    with evaluating(model), nn.capture(model, *[f"{path}.pattern" for path in attentions(model)]) as seen:
+    """What every head looks at while the model reads `inputs`, in evaluation: name -> pattern (B, T, S).
+
+    Raises ValueError for a model without such heads.
+    """
+    found = attentions(model)
+    if not found:
+        raise ValueError(
+            f"patterns(): there is no MultiHeadAttention in this {type(model).__name__}. "
+            "See nn.capture(model, '*pattern')."
+        )
+    with evaluating(model), nn.capture(model, *[f"{path}.pattern" for path in found]) as seen:
         model(*inputs)
     by_path = {name.removesuffix(".pattern"): pattern.numpy() for name, pattern in seen.items()}
     return {f"{path}.{head}": p[:, head] for path, p in by_path.items() for head in range(p.shape[1])}
