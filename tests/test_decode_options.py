@@ -106,7 +106,7 @@ def test_evaluate_decodes_as_it_is_told(folder):
         (["--top-k=4", "--seed=1"], r"--top-k, --seed only with --sample\. Add that, or leave them out\."),
         (["--temperature=0.5", "--beam=2"], r"--temperature only with --sample"),
         (["--length-penalty=1"], r"--length-penalty only with --beam"),
-        (["--beam=2", "--length-penalty=nan"], r"--length-penalty is nan\. It must be finite\."),
+        (["--beam=2", "--length-penalty=nan"], r"--length-penalty is nan\. It must be from -10 to 10\."),
         (["--sample", "--temperature=0"], r"temperature is 0\.0; it must be above 0"),
         (["--sample", "--top-p=2"], r"top_p is 2\.0; it must be above 0 and at most 1"),
         (["--sample", "--top-k=0"], r"--top-k"),
