@@ -98,7 +98,7 @@ def generators_of(seed: int | Sequence[Any] | Array | None, n: int) -> list[np.r
         seed = seed.tolist()
     if seed is None:
         seed = mg.random.next_seed()
-    seeds = seed if isinstance(seed, Sequence) else [(seed, i) for i in range(n)]
+    seeds: Sequence[Any] = seed if isinstance(seed, Sequence) else [(seed, i) for i in range(n)]
     if len(seeds) != n:
         raise ValueError(f"decoding: there are {len(seeds)} seeds and {n} sentences; give one seed, or one for each.")
     try:
