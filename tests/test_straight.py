@@ -17,7 +17,7 @@ KNOWN = [
     {"positions": "learned", "tie_weights": True, "final_norm": True},
     {"positions": "none", "head_dim": 3, "share_qk": True, "attention_scale": "d_k"},
     {"num_decoder_layers": 3, "nhead": 1, "embedding_norm": True},
-    {"layer_norm_eps": 0.1},
+    {"layer_norm_eps": 0.1, "final_norm": True},
 ]
 OTHERS = [
     {"norm": "none"},
@@ -163,6 +163,15 @@ def test_what_has_been_exchanged_decodes_by_itself(exchange, rng):
     with evaluating(model):
         found, expected = (Step(model, src, use_cache)(np.empty((2, 0), int)) for use_cache in (True, False))
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("part", ["self_attn", "cross_attn"])
+def test_values_of_another_size_decode_by_themselves(part):
+    """Side by side, queries, keys and values would be cut in the wrong places."""
+    model = small_model()
+    attention = getattr(model.decoder.layers[1], part)
+    attention.v_proj, attention.out_proj = nn.Linear(8, 20), nn.Linear(20, 8)
+    assert straight(model.double().eval()) is model
 
 
 def test_a_model_that_is_watched_or_trains_decodes_by_itself(rng):
