@@ -65,7 +65,7 @@ def errors_without_traceback(remedy: str = "Give the folder of a run that can be
         yield
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
-    except CheckpointError as error:
+    except (CheckpointError, FloatingPointError) as error:
         fail(str(error))
     except TrainingError as error:
         fail(f"{error} These are --lr-factor and --warmup; start anew with --overwrite.")
