@@ -94,7 +94,7 @@ class MultiHeadAttention(nn.Module):
                     f"For one sentence try {name}.unsqueeze(0)."
                 )
         as_usual = cache is None and key is value and len(query) == len(key)
-        if as_usual and nn.may_fuse() and self._as_made(positions):
+        if as_usual and nn.may_fuse() and self.is_as_made(positions):
             return self._fused(query, None if key is query else key, mask)
         q = self.tap("q", self._split(self.q_proj(query)))  # (B, H, T, K)
         project = partial(self.keys_and_values, positions)
@@ -116,18 +116,14 @@ class MultiHeadAttention(nn.Module):
         z = mg.ops.join_heads(self.tap("z", z))  # (B, T, H K)
         return self.tap("out", self.out_proj(z))  # (B, T, D)
 
-    def _as_made(self, positions: Positions) -> bool:
+    def is_as_made(self, positions: Positions) -> bool:
         """Whether all parts are of the kinds that one op computes together."""
-        mine, theirs = type(self), type(positions)
         return (
             nn.as_made(ScaledDotProduct, self.score)
+            and has_methods_of(ScaledDotProduct, self.score, "asked", "scores", "attend")
             and nn.as_made(nn.Linear, self.q_proj, self.k_proj, self.v_proj, self.out_proj)
-            and mine.keys_and_values is MultiHeadAttention.keys_and_values
-            and mine._split is MultiHeadAttention._split
-            and theirs.rotate is Positions.rotate
-            and theirs.rotate_keys is Positions.rotate_keys
-            and theirs.bias is Positions.bias
-            and theirs.mix is Positions.mix
+            and has_methods_of(MultiHeadAttention, self, "keys_and_values", "_split")
+            and has_methods_of(Positions, positions, "rotate", "rotate_keys", "bias", "mix")
         )
 
     def _fused(self, x: mg.Tensor, memory: mg.Tensor | None, mask: Any) -> mg.Tensor:
@@ -156,3 +152,8 @@ class MultiHeadAttention(nn.Module):
     def extra_repr(self) -> str:
         """The settings that the submodules do not show."""
         return f"nhead={self.nhead}, head_dim={self.head_dim}, dropout={self.dropout}"
+
+
+def has_methods_of(kind: type, thing: object, *names: str) -> bool:
+    """Whether these methods are those of `kind`, overridden neither by a class nor in the thing itself."""
+    return all(getattr(type(thing), name) is getattr(kind, name) and name not in vars(thing) for name in names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +9,8 @@ import numpy as np
 from minigrad import nn
 
 from .decoding import Array, MakeStep, Step, check_count, decoding
+
+MOST = 10.0  # the greatest |length_penalty|: its powers of lengths stay far inside the range of floats
 
 
 class Hypothesis(NamedTuple):
@@ -38,17 +39,17 @@ def beam_search(
 
         score(y) = log p(y | x) / lp(y),   lp(y) = ((5 + |y|) / 6)^length_penalty          (Wu et al. 2016, equation 14)
 
-    where |y| counts the end of sentence. Of all continuations of its hypotheses by a token, and of those that have
-    ended, a sentence keeps the beam_size of the best scores. Those that have ended do not go on, but take places: a
-    beam of 1 is `greedy`, and a beam that holds all sentences finds the best of all. A hypothesis is given up when no
-    continuation can have a better score than the n_best that have ended: log p can only fall, and lp is greatest for
-    the longest sentence (the shortest, if length_penalty is negative). A source sentence ends when no hypothesis of it
-    is left: not at the first end of sentence, but when nothing better can come.
+    where |y| counts the end of sentence. A hypothesis goes on with a token if the score is then among the beam_size
+    best: of all continuations of the hypotheses of its source sentence, and of those that have ended. These do not go
+    on, but take places: a beam of 1 is `greedy`, and a beam that holds all sentences finds the best of all. A
+    hypothesis is given up when no continuation can have a better score than the n_best that have ended: log p can only
+    fall, and lp is greatest for the longest sentence (the shortest, if length_penalty is negative). A source sentence
+    ends when no hypothesis of it is left: not at the first end of sentence, but when nothing better can come.
 
-    length_penalty: 0 chooses by log p alone, above 0 favours longer sentences, below 0 shorter ones; n_best: how many
-    sentences to return for each, at most beam_size; the rest as in `greedy`. Returns a list for each source sentence,
-    the best hypothesis first. It is shorter than n_best only if there are not so many sentences. Raises ValueError for
-    values that are not legal.
+    length_penalty: 0 chooses by log p alone, above 0 favours longer sentences, below 0 shorter ones, from -10 to 10;
+    n_best: how many sentences to return for each, at most beam_size; the rest as in `greedy`. Returns a list for each
+    source sentence, the best hypothesis first. It is shorter than n_best only if there are not so many sentences.
+    Raises ValueError for values that are not legal.
 
     >>> from minitransformer import Transformer, TransformerConfig
     >>> model = Transformer(TransformerConfig(src_vocab_size=20, d_model=8, nhead=2, num_decoder_layers=1))
@@ -60,8 +61,8 @@ def beam_search(
     check_count("n_best", n_best)
     if n_best > beam_size:
         raise ValueError(f"decoding: n_best is {n_best}; it must be at most beam_size = {beam_size}.")
-    if not math.isfinite(length_penalty):
-        raise ValueError(f"decoding: length_penalty is {length_penalty}; it must be finite.")
+    if not -MOST <= length_penalty <= MOST:
+        raise ValueError(f"decoding: length_penalty is {length_penalty}; it must be from {-MOST:g} to {MOST:g}.")
     with decoding(model, src, max_len, use_cache, step) as (ask, limits):
         ended: list[list[Hypothesis]] = [[] for _ in limits]
         best = np.full((len(limits), beam_size), -np.inf)  # the scores of those that have ended, the best first
@@ -94,11 +95,12 @@ def continuations(totals: Array, of: Array, ended: Array) -> tuple[Array, Array]
     """Choose the continuations that, with the sentences that have ended, are the best of their source sentence.
 
     totals (R, V): log p of each hypothesis continued by each token; of (R,): its sentence, in order; ended (B, beam
-    size): what to compare them with. Returns row and token of each that was chosen, by sentence, the best first.
+    size): what to compare them with. Returns row and token of each that was chosen, by sentence, the best first. Of
+    equals the sentences that have ended come first, then the better hypothesis, then the smaller token.
     """
     beam_size = ended.shape[1]
     k = min(beam_size, totals.shape[1])
-    tokens = np.argpartition(-totals, k - 1, axis=1)[:, :k]  # (R, k): more of one hypothesis are never needed
+    tokens = largest(totals, k)  # (R, k): more of one hypothesis are never needed
     values = np.take_along_axis(totals, tokens, axis=1).ravel()  # (R k,)
     order = np.lexsort((-values, np.repeat(of, k)))
     sentence, value = np.repeat(of, k)[order], values[order]
@@ -106,3 +108,15 @@ def continuations(totals: Array, of: Array, ended: Array) -> tuple[Array, Array]
     before += (ended[sentence] >= value[:, None]).sum(axis=1)
     chosen = order[(before < beam_size) & (value > -np.inf)]
     return chosen // k, tokens.ravel()[chosen]
+
+
+def largest(x: Array, k: int) -> Array:
+    """Where in each row of x (R, V) the k largest are, (R, k), from left to right; of equals the first.
+
+    >>> largest(np.array([[2.0, 3.0, 2.0, 2.0]]), 2)
+    array([[0, 1]])
+    """
+    least = -np.partition(-x, k - 1, axis=1)[:, k - 1 : k]
+    above, equal = x > least, x == least
+    room = k - above.sum(axis=1, keepdims=True)
+    return np.nonzero(above | (equal & (equal.cumsum(axis=1) <= room)))[1].reshape(-1, k)

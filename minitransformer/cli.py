@@ -66,7 +66,7 @@ def errors_without_traceback(remedy: str = "Give the folder of a run that can be
         yield
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
-    except CheckpointError as error:
+    except (CheckpointError, FloatingPointError) as error:
         fail(str(error))
     except PlaceError as error:
         fail(f"{error} That is --max-len; or take positions without a table.")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from .beam import beam_search
+from .beam import MOST, beam_search
 from .decoding import greedy
 from .jacobi import jacobi
 from .sampling import check_filter, sample
@@ -67,8 +67,8 @@ class Decoding:
                 raise ValueError(f"{', '.join(given)} only with {way}. Add that, or leave them out.")
         if self.beam is not None and (self.n_best or 1) > self.beam:
             raise ValueError(f"--n-best is {self.n_best}, and --beam keeps {self.beam}. Let it keep as many or more.")
-        if self.length_penalty is not None and not np.isfinite(self.length_penalty):
-            raise ValueError(f"--length-penalty is {self.length_penalty}. It must be finite.")
+        if self.length_penalty is not None and not -MOST <= self.length_penalty <= MOST:
+            raise ValueError(f"--length-penalty is {self.length_penalty}. It must be from {-MOST:g} to {MOST:g}.")
         if self.sampled:
             check_filter(1.0 if self.temperature is None else self.temperature, self.top_k, self.top_p)
         self.calls = self.tokens = 0  # of the model, and in the longest sentences of the batches, with --jacobi

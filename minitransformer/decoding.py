@@ -74,7 +74,8 @@ class Step:
 
     src: source tokens (B, S), padded; use_cache: keep what was computed, which changes nothing but the time. Then what
     is written must continue what was written at the call before, but for what `select` and `truncate` say. The next
-    token is never padding nor a begin of sentence; their log-probability is -inf. Raises ValueError for an empty batch.
+    token is never padding nor a begin of sentence; their log-probability is -inf. Raises ValueError for an empty batch,
+    TypeError for a model that reads no source, FloatingPointError where logits give no token a probability.
 
     With `use_cache`, a Transformer whose parts are as they were made decodes straight on arrays, see `straight`.
 
@@ -84,6 +85,11 @@ class Step:
     """
 
     def __init__(self, model: Translates, src: Any, use_cache: bool = True) -> None:
+        if not hasattr(model, "encode"):
+            raise TypeError(
+                f"decoding: a {type(model).__name__} reads no source, it has no encode(). "
+                "To let a LanguageModel go on with prompts, give step=Continue."
+            )
         src, config = tokens("src", src), model.config
         if src.size == 0:
             raise ValueError(f"decoding: src has shape {src.shape}; there is nothing to decode. Give at least a token.")
@@ -111,8 +117,7 @@ class Step:
         logits = self.decoder.decode(
             np.concatenate([begin, written], axis=1), self.memory, self.memory_mask, self.cache
         )
-        legal = np.where(self.never, -np.inf, logits.numpy()[:, -last:])  # (B, last, V)
-        return F.log_softmax(mg.from_numpy(legal), dim=-1).numpy()
+        return log_probabilities(np.where(self.never, -np.inf, logits.numpy()[:, -last:]))
 
     def select(self, rows: Array) -> None:
         """Go on with these sentences of the batch, in this order; one may be there several times."""
@@ -126,6 +131,17 @@ class Step:
         """Forget what was computed for the written tokens after the first `length`: they may change."""
         if self.cache is not None:
             self.cache.truncate(1 + length)  # the begin of sentence stays
+
+
+def log_probabilities(logits: Array) -> Array:
+    """log softmax of logits (B, T, V). Raises FloatingPointError where they give no token a probability."""
+    log_p = F.log_softmax(mg.from_numpy(logits), dim=-1).numpy()
+    if not np.isfinite(log_p).any(axis=-1).all():
+        raise FloatingPointError(
+            "decoding: the model's logits are nan, or infinite: no token has a probability. "
+            "Look for nan in its parameters, as a training that has diverged leaves them."
+        )
+    return log_p
 
 
 MakeStep = Callable[[Any, Any, bool], Any]  # from model, source and use_cache to a step

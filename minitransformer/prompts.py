@@ -6,10 +6,7 @@ from typing import Any
 
 import numpy as np
 
-import minigrad as mg
-from minigrad.nn import functional as F
-
-from .decoding import Array
+from .decoding import Array, log_probabilities
 
 
 class Continue:
@@ -21,7 +18,8 @@ class Continue:
     one place of its texts at a time, so it begins where the shortest prompt ends; the other prompts are written on,
     each token with probability 1, until they end, too. So what a search returns begins with the rest of the prompt, if
     it is longer than the shortest, and log-probabilities do not count that. max_len counts what comes after the prompt;
-    unless given, it is twice the prompt and 10. Raises ValueError for an empty prompt or one with an end of sentence.
+    unless given, it is twice the prompt and 10. Raises ValueError for a prompt that is empty, holds an end of sentence
+    or is longer than what the model can read.
 
     >>> from minitransformer import LanguageModel, TransformerConfig, greedy
     >>> model = LanguageModel(TransformerConfig(src_vocab_size=20, d_model=8, nhead=2, num_decoder_layers=1))
@@ -37,6 +35,11 @@ class Continue:
             if not row or self.eos_id in row:
                 what = "holds the end of sentence" if row else "is empty; give at least a begin of sentence"
                 raise ValueError(f"decoding: prompt {number} {what}. Nothing can be written after it.")
+            if model.max_len is not None and len(row) > model.max_len:
+                raise ValueError(
+                    f"decoding: prompt {number} has {len(row)} tokens; the model reads at most {model.max_len}. "
+                    "Give its end only, or train a model with a larger max_len."
+                )
         if not rows:
             raise ValueError("decoding: there are no prompts; there is nothing to go on with. Give at least one.")
         self.model = model
@@ -66,7 +69,7 @@ class Continue:
         row, place = np.nonzero(given != self.pad_id)
         legal[row, place] = -np.inf
         legal[row, place, given[row, place]] = 0
-        return F.log_softmax(mg.from_numpy(legal), dim=-1).numpy()
+        return log_probabilities(legal)
 
     def select(self, rows: Array) -> None:
         """Go on with these texts of the batch, in this order; one may be there several times."""

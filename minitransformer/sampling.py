@@ -21,7 +21,7 @@ def sample(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    seed: int | Sequence[Any] | None = None,
+    seed: int | Sequence[Any] | Array | None = None,
     max_len: int | None = None,
     use_cache: bool = True,
     step: MakeStep = Step,
@@ -44,8 +44,7 @@ def sample(
     """  # fmt: skip
     check_filter(temperature, top_k, top_p)
     with decoding(model, src, max_len, use_cache, step) as (ask, limits):
-        seeds = seeds_of(seed, len(limits))
-        generators = [np.random.default_rng(s) for s in seeds]
+        generators = generators_of(seed, len(limits))
 
         def draw(log_p: Array, of: Array) -> Array:
             upto = filtered(log_p, temperature, top_k, top_p).cumsum(axis=-1)  # (b, V)
@@ -67,8 +66,9 @@ def filtered(log_p: Array, temperature: float = 1.0, top_k: int | None = None, t
     >>> filtered(np.log([0.5, 0.3, 0.2]), top_p=0.7)
     array([0.625, 0.375, 0.   ])
     """
-    scaled = np.asarray(log_p, np.float64) / temperature
-    p = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    log_p = np.asarray(log_p, np.float64)
+    with np.errstate(over="ignore"):  # -inf is what a temperature near 0 means
+        p = np.exp((log_p - log_p.max(axis=-1, keepdims=True)) / temperature)
     if top_k is not None or top_p is not None:
         order = np.argsort(-p, axis=-1, kind="stable")  # the most probable first
         ranked = np.take_along_axis(p, order, axis=-1)
@@ -92,14 +92,18 @@ def check_filter(temperature: float, top_k: int | None, top_p: float | None) -> 
         raise ValueError(f"decoding: top_p is {top_p}; it must be above 0 and at most 1.")
 
 
-def seeds_of(seed: int | Sequence[Any] | None, n: int) -> Sequence[Any]:
-    """Seeds of n generators. Raises ValueError for a negative one, or if there are not n."""
+def generators_of(seed: int | Sequence[Any] | Array | None, n: int) -> list[np.random.Generator]:
+    """Make n generators, see `sample`. Raises ValueError if a seed is none, or if there are not n."""
+    if isinstance(seed, np.ndarray):
+        seed = seed.tolist()
     if seed is None:
         seed = mg.random.next_seed()
-    if not isinstance(seed, Sequence):
-        if seed < 0:
-            raise ValueError(f"decoding: seed is {seed}; it must not be negative.")
-        return [(seed, i) for i in range(n)]
-    if len(seed) != n:
-        raise ValueError(f"decoding: there are {len(seed)} seeds and {n} sentences; give one seed, or one for each.")
-    return seed
+    seeds: Sequence[Any] = seed if isinstance(seed, Sequence) else [(seed, i) for i in range(n)]
+    if len(seeds) != n:
+        raise ValueError(f"decoding: there are {len(seeds)} seeds and {n} sentences; give one seed, or one for each.")
+    try:
+        return [np.random.default_rng(s) for s in seeds]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"decoding: seed is {seed!r}; it must be an integer that is not negative, or one for each sentence."
+        ) from error

@@ -19,7 +19,7 @@ from minigrad import kernels, nn
 from .attention import MultiHeadAttention
 from .layers import AddNorm, DecoderLayer, FeedForward, PreNorm, fused_activation
 from .model import Decoder, TokenEmbedding, Transformer
-from .positions import Added
+from .positions import Added, Positions
 
 Array = np.ndarray
 
@@ -30,34 +30,58 @@ def straight(model: Any) -> Any:
 
 
 def as_made(model: Any) -> bool:
-    """Whether the decoder consists of what `Straight` knows."""
-    if not (nn.as_made(Transformer, model) and nn.as_made(Decoder, model.decoder) and "decode" not in vars(model)):
+    """Whether the decoder consists of what `Straight` knows, all in evaluation mode and of one type of numbers."""
+    if not (nn.as_made(Transformer, model) and nn.as_made(Decoder, model.decoder)):
         return False
     decoder = model.decoder
     own, across = decoder.positions, decoder.cross_positions
-    if own.of_layer(0) is not own or across.of_layer(0) is not across:
-        return False
     return (
-        nn.as_made(nn.Linear, model.generator)
+        all(map(is_plain, (model, model.generator, *model.tgt_embed.modules(), *decoder.modules())))
+        and len({parameter.dtype for parameter in model.parameters()}) == 1
+        and nn.as_made(nn.Linear, model.generator)
+        and nn.as_made(nn.Dropout, decoder.dropout)
         and (nn.as_made(nn.Identity, decoder.norm) or nn.as_made(nn.LayerNorm, decoder.norm))
+        and nn.as_made(nn.ModuleList, decoder.layers)
         and nn.as_made(DecoderLayer, *decoder.layers)
         and all(
-            nn.as_made(MultiHeadAttention, layer.self_attn, layer.cross_attn)
-            and layer.self_attn._as_made(own)
-            and layer.cross_attn._as_made(across)
-            and all(map(is_add_norm, (layer.add_norm1, layer.add_norm2, layer.add_norm3)))
-            and nn.as_made(FeedForward, layer.ffn)
-            and nn.as_made(nn.Linear, layer.ffn.linear1, layer.ffn.linear2)
-            and fused_activation(layer.ffn.activation) is not None
-            for layer in decoder.layers
+            is_layer(layer, own.of_layer(number), across.of_layer(number))
+            for number, layer in enumerate(decoder.layers)
         )
     )
 
 
+def is_plain(part: nn.Module) -> bool:
+    """Whether it is in evaluation mode, and nobody has given it a method of its own."""
+    return not part.training and not any(callable(getattr(type(part), name, None)) for name in vars(part))
+
+
+def is_layer(layer: Any, own: Positions, across: Positions) -> bool:
+    """Whether `Layer` knows all parts of this DecoderLayer."""
+    look_back, look_across, ffn = layer.self_attn, layer.cross_attn, layer.ffn
+    return (
+        nn.as_made(MultiHeadAttention, look_back, look_across)
+        and look_back.is_as_made(own)
+        and look_across.is_as_made(across)
+        and are_alike(look_back.q_proj, look_back.k_proj, look_back.v_proj)
+        and are_alike(look_across.k_proj, look_across.v_proj)
+        and all(map(is_add_norm, (layer.add_norm1, layer.add_norm2, layer.add_norm3)))
+        and nn.as_made(FeedForward, ffn)
+        and nn.as_made(nn.Linear, ffn.linear1, ffn.linear2)
+        and nn.as_made(nn.Dropout, ffn.dropout)
+        and fused_activation(ffn.activation) is not None
+    )
+
+
 def is_add_norm(part: Any) -> bool:
-    """Whether this is an AddNorm or PreNorm with a LayerNorm and a residual connection."""
+    """Whether this is an AddNorm or PreNorm with a LayerNorm, a Dropout and a residual connection."""
     kind = PreNorm if type(part) is PreNorm else AddNorm
-    return nn.as_made(kind, part) and part.residual and nn.as_made(nn.LayerNorm, part.norm)
+    known = nn.as_made(kind, part) and nn.as_made(nn.LayerNorm, part.norm) and nn.as_made(nn.Dropout, part.dropout)
+    return known and part.residual
+
+
+def are_alike(*layers: Any) -> bool:
+    """Whether linear layers can be computed side by side: of one shape, and all with a bias or all without."""
+    return len({(layer.weight.shape, layer.bias is None) for layer in layers}) == 1
 
 
 class Kept:
@@ -107,7 +131,15 @@ class Straight:
         return Kept(len(self.layers))
 
     def decode(self, tgt: Array, memory: mg.Tensor, memory_mask: mg.Tensor, cache: Kept) -> mg.Tensor:
-        """See `Transformer.decode`: from tokens (B, T) to the logits of those after `cache.length`."""
+        """See `Transformer.decode`: from tokens (B, T) to the logits of those after `cache.length`.
+
+        Raises RuntimeError while somebody looks inside the model, who would see nothing.
+        """
+        if not nn.may_fuse():
+            raise RuntimeError(
+                "decoding: the step was made before the capture(), patch() or definitions() in which it is called; "
+                "those see nothing of it. Make the step inside, or with use_cache=False."
+            )
         model, done = self.model, cache.length
         new, real = tgt[:, done:], tgt != model.config.pad_id
         mask = None
@@ -143,7 +175,7 @@ class Layer:
 
     def __init__(self, layer: Any) -> None:
         own, cross, ffn = layer.self_attn, layer.cross_attn, layer.ffn
-        self.heads, self.size = own.nhead, own.head_dim
+        self.heads = own.nhead, cross.nhead
         self.scales = own.score.scale, cross.score.scale
         self.qkv, self.out = linear(own.q_proj, own.k_proj, own.v_proj), linear(own.out_proj)
         self.q, self.kv, self.cross_out = (
@@ -159,20 +191,21 @@ class Layer:
         self, x: Array, batch: int, mask: Array | None, memory: Array, memory_mask: Array, cache: Kept, number: int
     ) -> Array:
         """From the rows that enter the layer to those that leave it."""
-        cut = (batch, -1, 1, self.heads, self.size)
+
+        def split(x: Array, parts: int, heads: int) -> Array:
+            return x.reshape(batch, len(x) // batch, parts, heads, -1)
 
         def look_back(x: Array) -> Array:
-            qkv = self.qkv(x).reshape(batch, -1, 3, self.heads, self.size)
+            qkv = split(self.qkv(x), 3, self.heads[0])
             kv = cache.grow(number, qkv[:, :, 1:])
             return self.out(attend(qkv[:, :, 0], kv, mask, self.scales[0]))
 
         def look_across(x: Array) -> Array:
             if cache.source[number] is None:
-                kv = self.kv(memory.reshape(-1, memory.shape[2])).reshape(batch, -1, 2, self.heads, self.size)
+                kv = split(self.kv(memory.reshape(-1, memory.shape[2])), 2, self.heads[1])
                 cache.source[number] = np.ascontiguousarray(kv.transpose(0, 2, 3, 1, 4))
-            return self.cross_out(
-                attend(self.q(x).reshape(cut)[:, :, 0], cache.source[number], memory_mask, self.scales[1])
-            )
+            q = split(self.q(x), 1, self.heads[1])[:, :, 0]
+            return self.cross_out(attend(q, cache.source[number], memory_mask, self.scales[1]))
 
         def feed_forward(x: Array) -> Array:
             u = self.first(x)

@@ -140,7 +140,13 @@ class Trainer:
         self.optimizer.step()
         self.schedule.step()
         if record["step"] % config.eval_every == 0:
-            scores, _ = self.translator.evaluate(self.valid)
+            try:
+                scores, _ = self.translator.evaluate(self.valid)
+            except FloatingPointError as error:
+                raise TrainingError(
+                    f"after step {record['step']} the model's logits are no numbers. "
+                    "Train with a smaller lr_factor or a longer warmup."
+                ) from error
             record["valid"] = asdict(scores)
         self.history.append(record)
         return record, batch

@@ -244,6 +244,17 @@ def test_with_a_fixed_cache_the_source_is_projected_once(rng):
         assert np.array_equal(out, without)
 
 
+@pytest.mark.parametrize("part", ["score.attend", "score.asked", "_split", "keys_and_values"])
+def test_a_method_that_one_attention_has_of_its_own_is_what_runs(part, rng):
+    module, (x,) = attention(rng), inputs(rng, (2, 3, 6))
+    before, asked = module(x, x, x).detach().numpy(), []
+    owner = module.score if part.startswith("score") else module
+    own = getattr(owner, name := part.split(".")[-1])
+    setattr(owner, name, lambda *args, **settings: asked.append(name) or own(*args, **settings))
+    np.testing.assert_allclose(module(x, x, x).detach().numpy(), before, rtol=1e-12)
+    assert asked
+
+
 def test_heads_that_do_not_fit_are_an_error():
     with pytest.raises(
         ValueError, match=r"MultiHeadAttention\(\): nhead is 4; it must divide d_model = 6, unless head_dim"

@@ -82,6 +82,47 @@ def test_a_beam_of_one_is_greedy(changes, lengths, length_penalty, seed):
     assert [hypotheses[0].tokens.tolist() for hypotheses in found] == [unpadded(row) for row in greedy(model, src)]
 
 
+class Even(Fickle):
+    """Two tokens above 3, which are all equally probable, and the end."""
+
+    def logits(self, source, prefix):
+        return np.where(np.arange(40) > 3 if len(prefix) < 3 else np.arange(40) == 2, 0.0, -9.0)
+
+
+def test_of_equally_probable_tokens_the_first_comes_first():
+    model = Even(vocab_size=40)
+    assert greedy(model, [[3]], max_len=9).tolist() == [[4, 4, 2]]
+    for width in (1, 2, 3):
+        found = beam_search(model, [[3]], beam_size=width, n_best=width, length_penalty=0.0, max_len=9)[0]
+        assert [h.tokens.tolist() for h in found] == [[4, 4, 2], [4, 5, 2], [4, 6, 2]][:width]
+
+
+def plain_beam(model, source, width, length_penalty, max_len):
+    """Beam search of one sentence in plain loops, that never gives up: all that ended, the best first, with scores."""
+    goes_on, ended = [(0.0, [])], []
+    for length in range(1, max_len + 1):
+        candidates = []
+        for log_p, text in goes_on:
+            more = log_softmax(model.logits(source, [BOS, *text]))
+            candidates += [(log_p + more[v], [*text, v]) for v in range(2, len(more))]
+        everything = ended + [(log_p / lp(length, length_penalty), text) for log_p, text in candidates]
+        kept = sorted(everything, key=lambda y: -y[0])[:width]
+        ended += [y for y in kept if y not in ended and (y[1][-1] == EOS or length == max_len)]
+        goes_on = [(log_p, text) for log_p, text in candidates if text in [t for _, t in kept] and text[-1] != EOS]
+    return sorted(ended, reverse=True)
+
+
+@pytest.mark.parametrize("length_penalty", [*PENALTIES, 7.0, -4.0])
+@pytest.mark.parametrize(("width", "n_best"), [(2, 1), (2, 2), (3, 3), (5, 1), (5, 5)])
+def test_a_beam_of_several_is_that_of_plain_loops(width, n_best, length_penalty):
+    model, sources = Fickle(vocab_size=8), range(3, 33)
+    settings = {"beam_size": width, "n_best": n_best, "length_penalty": length_penalty, "max_len": 6}
+    for source, found in zip(sources, beam_search(model, np.array(sources)[:, None], **settings), strict=True):
+        expected = plain_beam(model, source, width, length_penalty, 6)[:n_best]
+        assert [h.tokens.tolist() for h in found] == [text for _, text in expected]
+        np.testing.assert_allclose([h.score for h in found], [score for score, _ in expected], rtol=1e-9)
+
+
 def test_scores_are_those_of_the_tokens(rng):
     model, src = will_end(small_model()), sentences(rng, [5, 2, 4])
     for row, hypotheses in zip(src, beam_search(model, src, n_best=4, length_penalty=0.8), strict=True):
@@ -161,7 +202,9 @@ def test_there_may_be_fewer_sentences_than_were_asked_for():
         ({"beam_size": 2.0}, r"decoding: beam_size is 2\.0; it must be an integer"),
         ({"n_best": 0}, r"decoding: n_best is 0; it must be an integer of at least 1\."),
         ({"beam_size": 2, "n_best": 3}, r"decoding: n_best is 3; it must be at most beam_size = 2\."),
-        ({"length_penalty": float("inf")}, r"decoding: length_penalty is inf; it must be finite\."),
+        ({"length_penalty": float("nan")}, r"decoding: length_penalty is nan; it must be from -10 to 10\."),
+        ({"length_penalty": 1e308}, r"decoding: length_penalty is 1e\+308; it must be from -10 to 10\."),
+        ({"length_penalty": -600}, r"decoding: length_penalty is -600; it must be from -10 to 10\."),
     ],
 )
 def test_what_is_not_legal_is_an_error(arguments, message):

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import minigrad as mg
 from minitransformer import beam_search, greedy, jacobi, sample
-from minitransformer.cli import USAGE, app
+from minitransformer.cli import ERROR, USAGE, app
 from minitransformer.decode_options import Decoding
-from minitransformer.runs import open_checkpoint
+from minitransformer.runs import CHECKPOINT, open_checkpoint
 from tests.models import Fickle, unpadded
 
 TINY = ["--symbols=5", "--max-length=4", "--d-model=8", "--nhead=2", "--layers=1", "--dim-feedforward=16", "--steps=4"]
@@ -106,7 +107,7 @@ def test_evaluate_decodes_as_it_is_told(folder):
         (["--top-k=4", "--seed=1"], r"--top-k, --seed only with --sample\. Add that, or leave them out\."),
         (["--temperature=0.5", "--beam=2"], r"--temperature only with --sample"),
         (["--length-penalty=1"], r"--length-penalty only with --beam"),
-        (["--beam=2", "--length-penalty=nan"], r"--length-penalty is nan\. It must be finite\."),
+        (["--beam=2", "--length-penalty=nan"], r"--length-penalty is nan\. It must be from -10 to 10\."),
         (["--sample", "--temperature=0"], r"temperature is 0\.0; it must be above 0"),
         (["--sample", "--top-p=2"], r"top_p is 2\.0; it must be above 0 and at most 1"),
         (["--sample", "--top-k=0"], r"--top-k"),
@@ -130,3 +131,13 @@ def test_n_best_needs_a_beam_that_is_wide_enough(folder, options, message):
     result = run("translate", folder, "1", *options)
     assert result.exit_code == USAGE
     assert re.search(message, result.stderr)
+
+
+@pytest.mark.parametrize("command", [("translate", "1 2"), ("evaluate",)])
+def test_a_model_that_holds_no_numbers_is_an_error_without_traceback(folder, tmp_path, command):
+    tensors, meta = mg.load(folder / CHECKPOINT)
+    mg.save(tmp_path / CHECKPOINT, {name: np.full_like(x, np.nan) for name, x in tensors.items()}, meta)
+    name, *texts = command
+    result = run(name, tmp_path, *texts)
+    assert result.exit_code == ERROR
+    assert "error: decoding: the model's logits are nan" in result.stderr

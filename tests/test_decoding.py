@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 import minitransformer
 from minigrad import nn
-from minitransformer import Cache, Positions, Step, evaluating, greedy
+from minitransformer import Cache, Positions, Step, beam_search, evaluating, greedy, jacobi, sample
 from tests.models import VARIANTS, Fickle, sentences, small_model, unpadded, will_end
 
 PAD, BOS, EOS = 0, 1, 2
@@ -255,3 +255,14 @@ def test_special_tokens_may_have_other_numbers(rng):
         greedy(model, src, max_len=1)
     begin = model.tgt_embed.weight.detach().numpy()[9] * 8**0.5
     np.testing.assert_allclose(seen["tgt_embed"].numpy(), np.broadcast_to(begin, (3, 1, 8)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("search", [greedy, sample, beam_search, jacobi])
+def test_logits_that_are_no_numbers_are_an_error_not_padding(search, value):
+    class Diverged(Fickle):
+        def logits(self, source, prefix):
+            return np.full(5, value) if len(prefix) > 1 else np.arange(5.0)
+
+    with pytest.raises(FloatingPointError, match=r"decoding: the model's logits are nan, or infinite: no token has"):
+        search(Diverged(), [[3]])

@@ -103,6 +103,52 @@ def test_a_right_draft_is_only_confirmed_and_a_wrong_one_does_no_harm(source, wi
     assert wrong.calls <= right.shape[1]
 
 
+class Script:
+    """A step that says what is written down: in call c at place t of sentence i the token script[c][i][t]."""
+
+    pad_id, eos_id = 0, 2
+
+    def __init__(self, *script, limits):
+        self.script, self.most, self.rows, self.asked = list(script), np.array(limits), np.arange(len(limits)), []
+
+    def __call__(self, written, last=1):
+        said = np.array(self.script[len(self.asked)])[self.rows, : written.shape[1] + 1]
+        self.asked.append((written.shape[1] + 1 - last, written.shape[1]))
+        return np.eye(9)[said[:, -last:]]
+
+    def limits(self, max_len):
+        return self.most
+
+    def select(self, rows):
+        self.rows = self.rows[rows]
+
+    def truncate(self, length):
+        pass
+
+
+def test_what_is_settled_stays_though_rounding_tells_it_differently_later():
+    """The first sentence is ahead; while the second catches up, its tokens are computed again beside others."""
+    step = Script(
+        [[3, 4, 5, 6, 7, 8], [5, 4, 5, 6, 7, 8]],
+        [[8, 8, 8, 8, 7, 8], [5, 6, 5, 6, 7, 8]],
+        [[8, 8, 8, 8, 8, 8], [5, 6, 7, 7, 7, 7]],
+        [[8, 8, 8, 8, 8, 8], [5, 6, 7, 7, 7, 7]],
+        limits=[6, 6],
+    )
+    draft = [[3, 4, 5, 6, 7], [3, 4, 5, 6, 7]]
+    tokens, calls = jacobi(Fickle(), [[3], [3]], window=4, draft=draft, step=lambda *_: step)
+    assert tokens.tolist() == [[3, 4, 5, 6, 7, 8], [5, 6, 7, 7, 7, 7]]
+    assert calls == 4
+
+
+def test_the_window_ends_where_the_sentences_that_go_on_must_end():
+    step = Script(*[[[3] * 9, [2] * 9]] * 2, limits=[3, 9])
+    tokens, calls = jacobi(Fickle(), [[3], [3]], window=20, draft=[[4], [2]], step=lambda *_: step)
+    assert tokens.tolist() == [[3, 3, 3], [2, 0, 0]]
+    assert step.asked == [(0, 8), (1, 2)]  # the first place and the last
+    assert calls == 2
+
+
 def test_a_draft_may_be_longer_than_what_it_is_for(rng):
     model, src = will_end(small_model()), sentences(rng, [4, 2])
     assert np.array_equal(

@@ -58,6 +58,7 @@ def test_the_rest_of_a_prompt_does_not_count(rng):
 def test_prompts_may_be_padded_and_lengths_are_limited():
     model = language_model(0, positions="learned", max_len=6)
     model.generator.bias.data[EOS] = -100
+    assert greedy(model, [[1, 3, 4, 5, 6, 7]], step=Continue).shape == (1, 1)
     padded = np.array([[1, 5, 0], [1, 6, 7]])
     assert np.array_equal(
         greedy(model, padded, max_len=3, step=Continue), greedy(model, [[1, 5], [1, 6, 7]], max_len=3, step=Continue)
@@ -80,3 +81,24 @@ def test_prompts_may_be_padded_and_lengths_are_limited():
 def test_what_cannot_be_continued_is_an_error(prompts, message):
     with pytest.raises(ValueError, match=message):
         greedy(language_model(0), prompts, step=Continue)
+
+
+@pytest.mark.parametrize("prompts", [[[1, 3, 4, 5, 6, 7, 8]], [[1], [1, 3, 4, 5, 6, 7, 8]]])
+def test_a_prompt_that_the_model_cannot_read_is_an_error(prompts):
+    model = language_model(0, positions="learned", max_len=6)
+    with pytest.raises(
+        ValueError, match=rf"decoding: prompt {len(prompts) - 1} has 7 tokens; the model reads at most 6\. Give its end"
+    ):
+        greedy(model, prompts, step=Continue)
+
+
+def test_logits_that_are_no_numbers_are_an_error():
+    model = language_model(0)
+    model.generator.bias.data[5] = np.nan
+    with pytest.raises(FloatingPointError, match=r"decoding: the model's logits are nan"):
+        greedy(model, [[1, 4]], step=Continue)
+
+
+def test_without_the_step_for_prompts_there_is_a_hint():
+    with pytest.raises(TypeError, match=r"a LanguageModel reads no source, it has no encode\(\)\. .* step=Continue\."):
+        greedy(language_model(0), [[1, 4], [1]])

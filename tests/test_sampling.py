@@ -63,6 +63,16 @@ def test_first_the_temperature_then_k_then_p():
     assert (filtered(np.log(p), top_p=0.5) > 0).sum() == 2
 
 
+def test_a_nucleus_of_exactly_that_probability_is_enough():
+    assert (filtered(np.zeros(4), top_p=0.5) > 0).tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("temperature", [1e-310, 5e-324])
+def test_the_smallest_temperatures_leave_the_most_probable(temperature):
+    np.testing.assert_array_equal(filtered(np.log([0.2, 0.5, 0.3]), temperature), [0, 1, 0])
+    np.testing.assert_array_equal(filtered(np.array([-np.inf, -3.0, -3.0, -4.0]), temperature), [0, 0.5, 0.5, 0])
+
+
 def test_the_first_of_equals_comes_first_and_rows_are_apart():
     q = filtered(np.log([[0.25, 0.25, 0.25, 0.25], [0.1, 0.1, 0.1, 0.7]]), top_k=2)
     np.testing.assert_allclose(q, [[0.5, 0.5, 0, 0], [0.125, 0, 0, 0.875]])
@@ -94,7 +104,7 @@ def test_later_tokens_are_drawn_given_the_earlier_ones():
             assert abs(count - n * second[other]) < 5 * (n * second[other]) ** 0.5
 
 
-@pytest.mark.parametrize("settings", [{"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-4}])
+@pytest.mark.parametrize("settings", [{"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-4}, {"temperature": 1e-310}])
 def test_where_one_token_is_left_it_is_the_greedy_one(settings, rng):
     model, src = will_end(small_model()), sentences(rng, [5, 2, 4])
     assert np.array_equal(sample(model, src, **settings), greedy(model, src))
@@ -106,6 +116,10 @@ def test_a_seed_gives_the_same_tokens_with_and_without_cache_and_in_any_batch(rn
     assert np.array_equal(all_four, sample(model, src, seed=8))
     assert np.array_equal(all_four, sample(model, src, seed=8, use_cache=False))
     assert not np.array_equal(all_four, sample(model, src, seed=9))
+    assert np.array_equal(all_four, sample(model, src, seed=np.int64(8)))
+    assert np.array_equal(all_four, sample(model, src, seed=np.array(8)))
+    assert np.array_equal(all_four, sample(model, src, seed=np.array([(8, i) for i in range(4)])))
+    assert np.array_equal(sample(model, src, seed=np.arange(4)), sample(model, src, seed=[0, 1, 2, 3]))
     for rows in ([0, 1], [3, 1], [2]):
         chosen = sample(model, src[rows], seed=[(8, i) for i in rows])
         assert [unpadded(row) for row in chosen] == [unpadded(all_four[i]) for i in rows]
@@ -136,7 +150,11 @@ def test_neither_padding_nor_begin_is_drawn_however_hot(rng):
         ({"top_k": 0}, r"decoding: top_k is 0; it must be an integer of at least 1\."),
         ({"top_p": 0.0}, r"decoding: top_p is 0\.0; it must be above 0 and at most 1\."),
         ({"top_p": 1.5}, r"decoding: top_p is 1\.5; it must be above 0 and at most 1\."),
-        ({"seed": -1}, r"decoding: seed is -1; it must not be negative\."),
+        ({"seed": -1}, r"decoding: seed is -1; it must be an integer that is not negative, or one for each sentence"),
+        ({"seed": [-1]}, r"decoding: seed is \[-1\]; it must be an integer that is not negative"),
+        ({"seed": [(1, -2)]}, r"decoding: seed is \[\(1, -2\)\]; it must be an integer that is not negative"),
+        ({"seed": 1.5}, r"decoding: seed is 1\.5; it must be an integer"),
+        ({"seed": np.array([1, 2])}, r"decoding: there are 2 seeds and 1 sentences"),
         ({"seed": [1, 2]}, r"decoding: there are 2 seeds and 1 sentences; give one seed, or one for each\."),
     ],
 )

@@ -131,6 +131,17 @@ def test_a_loss_that_is_not_finite_ends_training_before_the_parameters_are_lost(
     assert trainer.history == []
 
 
+def test_parameters_that_are_lost_at_the_step_before_an_evaluation_end_training_too():
+    trainer = recipe(lr_factor=1e30, eval_every=1).begin(TASK.splits)
+    with (
+        pytest.raises(
+            TrainingError, match=r"after step 1 the model's logits are no numbers\. Train with a smaller lr_f"
+        ),
+        np.errstate(all="ignore"),
+    ):
+        trainer.step()
+
+
 # ----------------------------------------------------------------------------------------------------------- the scores
 @pytest.fixture(scope="module")
 def learnt() -> Translator:
