@@ -329,7 +329,7 @@ class _Program:
             if part is not None and type(part) not in (str, bytes, int, float, bool):
                 raise CheckpointError(f"a key of it is a {type(part).__name__}; keys are strings, numbers or the like.")
         known = [part for part in parts if type(part) not in (str, bytes) or not part]
-        if (known or not parts) and not (type(value) is int and value == len(container)):
+        if (known or not parts) and (value != len(container) or value in container):
             self.compared += len(container)
             if self.compared > MAX_COMPARED:
                 raise CheckpointError(
