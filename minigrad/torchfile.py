@@ -4,8 +4,12 @@ Such a file is a zip: `data.pkl` says which tensors there are, and every storage
 is a program. Python's Unpickler runs it, and restricting its `find_class` restricts only what it may name: what is
 named is still called, with arguments that the file chooses, and asked to restore itself. So the few opcodes that
 torch.save needs are interpreted here, by hand: a name stays a name, and the only things that can be "called" are the
-cases of `_Program._call`, none of which is a function of somebody else's. What the file declares is checked before it
-is believed; nothing that is made of a file is larger than the file, but for views.
+cases of `_Program.call`, none of which is a function of somebody else's.
+
+What the file declares is checked before it is believed, and a file can ask for no more than in proportion to its size:
+an array is made of a storage once for every dtype that is asked for, tensors are views, texts, bytes, sets and tensors
+that are made of what is already there are paid with bytes of the program (`pay`), and keys that somebody could have
+chosen to be slow are counted (`key`). A program of n bytes makes values of less than 256 n bytes, arrays aside.
 """
 
 from __future__ import annotations
@@ -54,6 +58,9 @@ LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number with which torch.save
 DAMAGE = (zipfile.BadZipFile, struct.error, EOFError, OSError, RuntimeError)
 DAMAGE += (ArithmeticError, LookupError, TypeError, ValueError)
 MAX_DEPTH = 100  # of containers in containers; whoever walks through what was read may recurse
+MAX_PARTS = 8  # of a tuple that is a key; it is hashed anew whenever it is used
+MAX_COMPARED = 100_000_000  # keys, in all, with which a key may have to be compared
+MAX_DIMENSIONS = 64  # NumPy's
 MAX_PATHS = 10_000_000  # ways from the top to a value; a container that is shared counts as often as it can be reached
 
 # How the size of what follows such an opcode is written.
@@ -67,8 +74,10 @@ def load(path: str | os.PathLike[str]) -> Any:
     strings, bytes and None. Dtypes and strides are kept, tensors that share memory share it again; bfloat16, which
     NumPy does not have, becomes float32, which loses nothing. Of a module save its state_dict().
 
-    Raises FileNotFoundError if there is no such file, CheckpointError for everything that is not read: a file that is
-    none of torch.save or only a part of one, that names anything else, or that contradicts itself.
+    Raises OSError if the file cannot be opened (FileNotFoundError if there is none, IsADirectoryError if it is a
+    folder), CheckpointError for everything that is not read: a file that is none of torch.save or only a part of one,
+    that names anything else, contradicts itself, or asks for more than its size allows. Most keys of dicts are strings,
+    or count from 0; of other numbers, which can be chosen to be slow, a dict or set can have some ten thousand.
 
     >>> import tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "model.pt")
@@ -94,7 +103,7 @@ def load(path: str | os.PathLike[str]) -> Any:
             raise CheckpointError(f"{path}: {error}") from None
         except DAMAGE as error:
             raise CheckpointError(
-                f"{path}: damaged, or only a part of a file ({error!r}). Copy it again, or give another file."
+                f"{path}: damaged, or only a part of a file ({repr(error)[:200]}). Copy it again, or give another file."
             ) from None
 
 
@@ -144,8 +153,10 @@ class _Program:
         self.at = 0
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # for every open mark the stack under it
-        self.memo: dict[int, Any] = {}
-        self.made = 0
+        self.memo: list[Any] = []
+        self.texts: dict[str | bytes, Any] = {}  # equal ones are the same, so that comparing them is a glance
+        self.paid = 0
+        self.compared = 0
         self.arrays: dict[tuple[str, str], Array] = {}
         self.swapped = {b"little": False, b"big": True}[entries.get("byteorder", b"little")]
 
@@ -193,9 +204,9 @@ class _Program:
             case b"\x8a":  # an integer of up to 255 bytes
                 push(int.from_bytes(self.sized(opcode), "little", signed=True))
             case b"X" | b"\x8c" | b"\x8d":
-                push(self.sized(opcode).decode("utf-8", "surrogatepass"))
+                push(self.text(self.sized(opcode).decode("utf-8", "surrogatepass")))
             case b"B" | b"C" | b"\x8e":
-                push(self.sized(opcode))
+                push(self.text(self.sized(opcode)))
             # containers
             case b"}":
                 push({})
@@ -204,7 +215,7 @@ class _Program:
             case b")":
                 push(())
             case b"\x8f":
-                push(set())
+                push(self.set_of([]))
             case b"\x85" | b"\x86" | b"\x87":
                 n = opcode[0] - 0x84
                 self.stack[-n:] = [tuple(self.stack[-n:])]
@@ -219,18 +230,19 @@ class _Program:
                 self.top(list).extend(values)
             case b"s" | b"u":
                 values = [pop(), pop()][::-1] if opcode == b"s" else self.pop_mark()
-                pairs = zip(values[::2], values[1::2], strict=True)
-                self.top(dict).update((_hashable(key), value) for key, value in pairs)
+                filled = self.top(dict)
+                for key, value in zip(values[::2], values[1::2], strict=True):
+                    filled[self.key(key, filled)] = value
             case b"\x90":
                 values = self.pop_mark()
-                self.top(set).update(map(_hashable, values))
+                self.fill(self.top(set), values)
             # the memo
             case b"q":
-                self.memo[self.number("<B")] = self.stack[-1]
+                self.memorise(self.number("<B"))
             case b"r":
-                self.memo[self.number("<I")] = self.stack[-1]
+                self.memorise(self.number("<I"))
             case b"\x94":
-                self.memo[len(self.memo)] = self.stack[-1]
+                self.memorise(len(self.memo))
             case b"h":
                 push(self.memo[self.number("<B")])
             case b"j":
@@ -275,6 +287,57 @@ class _Program:
             raise CheckpointError(f"data.pkl fills a {type(self.stack[-1]).__name__} as if it was a {kind.__name__}.")
         return self.stack[-1]
 
+    def memorise(self, i: int) -> None:
+        """Keep what is on top of the stack as number i; a pickle counts from 0."""
+        if i > len(self.memo):
+            raise CheckpointError("data.pkl leaves out numbers of its memo. Copy the file again.")
+        self.memo[i : i + 1] = [self.stack[-1]]
+
+    # -------------------------------------------------------------------------------------------- what it may cost
+    def pay(self, amount: int) -> None:
+        """Pay for something that is made of what is already there: not more in all than the program has bytes."""
+        self.paid += amount
+        if self.paid > len(self.code):
+            raise CheckpointError("it makes more than it contains. Do not trust this file.")
+
+    def text(self, value: str | bytes) -> Any:
+        """Give the one text or bytes that equal `value`."""
+        return self.texts.setdefault(value, value)
+
+    def set_of(self, values: list[Any]) -> set[Any]:
+        """Make a set, which takes 4 bytes of the program (and 216 of memory) even if it is empty."""
+        self.pay(4 + len(values))
+        return self.fill(set(), values)
+
+    def fill(self, made: set[Any], values: list[Any]) -> set[Any]:
+        """Add the values to a set."""
+        for value in values:
+            made.add(self.key(value, made))
+        return made
+
+    def key(self, value: Any, container: Any) -> Any:
+        """Give `value`, if it can be a key: something plain, or a tuple of that; hashing deep tuples can end Python.
+
+        A dict looks for a key where its hash says, and goes on while there are others. Hashes of texts are not known
+        beforehand, and 0, 1, 2, ... in this order do not meet; but other numbers can be chosen such that each of them
+        goes past all that are there. So many are counted.
+        """
+        parts = value if type(value) is tuple else (value,)
+        if len(parts) > MAX_PARTS:
+            raise CheckpointError(f"a key of it is a tuple of {len(parts)} parts; not more than {MAX_PARTS} are read.")
+        for part in parts:
+            if part is not None and type(part) not in (str, bytes, int, float, bool):
+                raise CheckpointError(f"a key of it is a {type(part).__name__}; keys are strings, numbers or the like.")
+        known = [part for part in parts if type(part) not in (str, bytes) or not part]
+        if (known or not parts) and (value != len(container) or value in container):
+            self.compared += len(container)
+            if self.compared > MAX_COMPARED:
+                raise CheckpointError(
+                    "it has dicts or sets with too many keys that are numbers, which could take forever. "
+                    "Save them as a tensor, or with strings as keys."
+                )
+        return value
+
     # --------------------------------------------------------------------------------------------------- the calls
     def call(self, name: Any, arguments: Any) -> Any:
         """Do what a call of one of the CALLED would do.
@@ -288,9 +351,10 @@ class _Program:
             case "builtins.bytes", ():
                 return b""
             case "builtins.set", (list() as values,):
-                return set(map(_hashable, self.paid(values)))
+                return self.set_of(values)
             case "_codecs.encode", (str() as text, str() as encoding) if encoding == "latin1":
-                return self.paid(text).encode("latin1")
+                self.pay(len(text))
+                return self.text(text.encode("latin1"))
             case "torch._utils._rebuild_parameter", (np.ndarray() as array, bool(), dict()):
                 return array
             case "torch._utils._rebuild_tensor_v2", (_Storage() as storage, *view, bool(), dict()):
@@ -304,23 +368,21 @@ class _Program:
             "tensors, say, which are to be saved after .resolve_conj() and .resolve_neg()."
         )
 
-    def paid(self, values: Any) -> Any:
-        """Give `values`, out of which something new is made: not more in all than the program has bytes."""
-        self.made += len(values)
-        if self.made > len(self.code):
-            raise CheckpointError("it makes more than it contains. Do not trust this file.")
-        return values
-
     def tensor(self, storage: _Storage, dtype: str, *view: Any) -> Array:
         """The view of a storage that a tensor is: where it begins, its size and its strides, in elements."""
         kinds = [type(part) for part in view]
         if kinds != [int, tuple, tuple] or any(type(n) is not int for part in view[1:] for n in part):
             raise CheckpointError("the shape of a tensor is not made of integers. Copy the file again.")
         offset, size, stride = view
+        if not len(size) == len(stride) <= MAX_DIMENSIONS or not all(0 <= n < 2**63 for n in (offset, *size, *stride)):
+            raise CheckpointError(
+                f"a tensor with {len(size)} dimensions and {len(stride)} strides is no view of a storage: they must be "
+                f"as many, {MAX_DIMENSIONS} at most, and neither negative nor larger than 2^63. Copy the file again."
+            )
+        self.pay(16 + 2 * len(size))
         numbers = self.numbers(storage, dtype)
         if not (
-            min((offset, *size, *stride)) >= 0
-            and (0 in size or offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) < len(numbers))
+            (0 in size or offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) < len(numbers))
             and prod(size) <= np.iinfo(np.intp).max // 16
         ):
             raise CheckpointError(
@@ -347,7 +409,8 @@ class _Program:
         if raw is None or len(raw) != bytes_declared:
             there = "missing" if raw is None else f"{len(raw)} bytes"
             raise CheckpointError(
-                f"the storage {storage.key!r} should be {bytes_declared} bytes, but is {there}. Copy the file again."
+                f"the storage {storage.key[:200]!r} should be {bytes_declared} bytes, but is {there}. "
+                "Copy the file again."
             )
         numbers = np.frombuffer(raw, plain.newbyteorder() if self.swapped else plain).astype(plain.newbyteorder("="))
         if dtype == "bfloat16":
@@ -362,8 +425,8 @@ def _name(module: Any, name: Any) -> _Name:
     path = f"{module}.{name}".replace("__builtin__.", "builtins.", 1)
     if path not in KNOWN:
         raise CheckpointError(
-            f"it needs {path}, and nothing is read but tensors in dicts, lists, tuples and sets, numbers and strings. "
-            "If you trust it, load it with PyTorch and save a state_dict()."
+            f"it needs {path[:200]}, and nothing is read but tensors in dicts, lists, tuples and sets, numbers and "
+            "strings. If you trust it, load it with PyTorch and save a state_dict()."
         )
     return _Name(path)
 
@@ -377,20 +440,14 @@ def _storage(described: Any) -> _Storage:
     raise CheckpointError("it refers to something that is not a storage of numbers. Give another file.")
 
 
-def _hashable(value: Any) -> Any:
-    """Give `value`, if it can be a key: something plain, or a tuple of that. Hashing deep tuples can end Python."""
-    for part in value if type(value) is tuple else (value,):
-        if part is not None and type(part) not in (str, bytes, int, float, bool):
-            raise CheckpointError(f"a key of it is a {type(part).__name__}; keys are strings, numbers or the like.")
-    return value
-
-
 def _check(value: Any, known: dict[int, tuple[int, int]], depth: int = 0) -> tuple[int, int]:
     """Give depth and number of paths of what has been read, or refuse it: for size, for depth (and so for cycles)."""
     if type(value) not in (dict, list, tuple, set):
         if value is not None and type(value) not in (str, bytes, int, float, bool, np.ndarray):
             raise CheckpointError("it contains a class or a storage. Save a state_dict().")
         return 0, 1
+    if not value:
+        return 1, 1
     if id(value) not in known and depth <= MAX_DEPTH:
         children = value.values() if type(value) is dict else value
         below = [_check(child, known, depth + 1) for child in children]

@@ -32,6 +32,15 @@ def check_kind(who: str, config: Any, kind: type) -> None:
         raise TypeError(f"{who}(): config is a {type(config).__name__}; it must be a {kind.__name__}.")
 
 
+def check_texts(who: str, texts: Any) -> None:
+    """Raise TypeError for a single text where many are wanted: it would be taken for as many texts as it has letters.
+
+    >>> check_texts("encode", ["one"])
+    """
+    if isinstance(texts, str | bytes):
+        raise TypeError(f"{who}() takes several texts, but got a single one. Try {who}([text]).")
+
+
 def choose(who: str, field: str, choices: Mapping[str, T], name: Any) -> T:
     """What is called `name`. Raises ValueError, with all names, if there is no such choice."""
     if not isinstance(name, str) or name not in choices:

@@ -13,6 +13,7 @@ import minigrad as mg
 
 from .batching import Batches, encode_pairs, pad
 from .beam import beam_search
+from .checks import check_texts
 from .decoding import evaluating, greedy
 from .tasks import Pair
 from .vocab import BOS, EOS, PAD, Vocab
@@ -56,8 +57,7 @@ class Translator:
 
     def _found(self, texts: Sequence[str], search: Search) -> list[Any]:
         """What the search finds for each text, nothing for an empty one."""
-        if isinstance(texts, str):
-            raise TypeError("Translator: the texts are one string; give a list of texts, such as [text].")
+        check_texts("Translator.translate", texts)
         order = sorted((i for i, text in enumerate(texts) if text), key=lambda i: len(texts[i]))
         found: list[Any] = [()] * len(texts)
         for start in range(0, len(order), BATCH_SIZE):

@@ -36,13 +36,8 @@ Array = np.ndarray
 
 COUNTERPARTS = (Transformer, Encoder, Decoder, EncoderLayer, DecoderLayer, MultiHeadAttention)
 OUTSIDE = {"src_embed", "tgt_embed", "embed_norm", "positions", "generator"}  # of what the counterparts are
-INSIDE_ATTENTION = (
-    "rotate",
-    "rotate_keys",
-    "bias",
-    "mix",
-    "of_layer",
-)  # what `Positions` does there, nothing unless overridden
+# What `Positions` does inside attention, which is nothing unless overridden.
+METHODS_INSIDE = ("rotate", "rotate_keys", "bias", "mix", "of_layer")
 THEIR_NAMES = {
     "cross_attn.": "multihead_attn.",
     "ffn.linear": "linear",
@@ -62,8 +57,9 @@ def to_torch(module: nn.Module) -> dict[str, Array]:
     `theirs.load_state_dict({name: torch.from_numpy(array) for name, array in to_torch(ours).items()})`.
 
     Raises TypeError for another module, ValueError for what PyTorch does not have: other scores or another scale,
-    share_qk, a head_dim that is not d_model / nhead, no residual, another norm or feed-forward network, positions that
-    work inside attention.
+    share_qk, a head_dim that is not d_model / nhead, biases on some projections only, linear layers of another kind, no
+    residual, another norm or feed-forward network, or none, positions that work inside attention, and layers that
+    differ in heads, activation, place of the norms or their eps.
 
     >>> {name: array.shape for name, array in to_torch(MultiHeadAttention(d_model=4, nhead=2, bias=False)).items()}
     {'in_proj_weight': (12, 4), 'out_proj.weight': (4, 4)}
@@ -128,7 +124,11 @@ def places(module: nn.Module) -> dict[str, list[str]]:
 
 
 def what_pytorch_lacks(module: nn.Module) -> str:
-    """Say what this module itself, not those below it, does that PyTorch's layers cannot do; mostly nothing."""
+    """Say what this module does that PyTorch's layers cannot do; of those below it, only what differs between them."""
+    if isinstance(module, COUNTERPARTS):
+        for what, values in settings(module).items():
+            if len(values) > 1:
+                return f"layers with different {what} ({', '.join(map(str, sorted(values)))})"
     match module:
         case MultiHeadAttention():
             if type(module.score) is not ScaledDotProduct:
@@ -139,9 +139,19 @@ def what_pytorch_lacks(module: nn.Module) -> str:
                 return "one projection for queries and keys (share_qk)"
             if module.nhead * module.head_dim != module.out_proj.out_features:
                 return f"a head_dim of {module.head_dim}, which is not d_model / nhead"
+            projections = (module.q_proj, module.k_proj, module.v_proj, module.out_proj)
+            if not nn.as_made(nn.Linear, *projections):
+                return "projections that are not all just a Linear"
+            if len({linear.bias is None for linear in projections}) > 1:
+                return "biases on some of its projections only"
         case EncoderLayer() | DecoderLayer():
+            if module.ffn is None:
+                return "no feed-forward network"
             if type(module.ffn) is not FeedForward:
                 return f"the feed-forward network {type(module.ffn).__name__}"
+        case FeedForward():
+            if not nn.as_made(nn.Linear, module.linear1, module.linear2):
+                return "layers that are not all just a Linear"
         case AddNorm():
             if not module.residual:
                 return "no residual connection"
@@ -149,6 +159,22 @@ def what_pytorch_lacks(module: nn.Module) -> str:
                 return f"the norm {type(module.norm).__name__}"
         case Positions():
             kind = type(module)
-            if any(getattr(kind, method) is not getattr(Positions, method) for method in INSIDE_ATTENTION):
+            if any(getattr(kind, method) is not getattr(Positions, method) for method in METHODS_INSIDE):
                 return f"{kind.__name__} positions, which work inside attention"
     return ""
+
+
+def settings(module: nn.Module) -> dict[str, set[Any]]:
+    """Give all values, in the layers of a module, of what PyTorch's modules are told once for all their layers.
+
+    >>> settings(MultiHeadAttention(d_model=4, nhead=2))["numbers of heads"]
+    {2}
+    """
+    parts = list(module.modules())
+    around = [part for part in parts if isinstance(part, AddNorm)]
+    return {
+        "numbers of heads": {part.nhead for part in parts if isinstance(part, MultiHeadAttention)},
+        "activations": {type(part.activation).__name__ for part in parts if isinstance(part, FeedForward)},
+        "places of the norms": {type(part).__name__ for part in around},
+        "eps of the norms": {part.norm.eps for part in around if isinstance(part.norm, nn.LayerNorm)},
+    }

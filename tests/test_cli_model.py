@@ -155,7 +155,7 @@ def test_what_was_trained_is_loaded_by_its_folder(tmp_path):
     translator = mt.load(str(tmp_path))
     assert translator.translate(["1 2"]) == run("translate", tmp_path, "1 2").stdout.splitlines()
     assert not translator.model.training
-    with pytest.raises(TypeError, match=r"Translator: the texts are one string; give a list"):
+    with pytest.raises(TypeError, match=r"Translator.translate\(\) takes several texts, but got a single one"):
         translator.translate("1 2")
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         mt.load(tmp_path / "elsewhere")

@@ -8,8 +8,9 @@ import pytest
 import minigrad as mg
 from minitransformer import MultiHeadAttention, Positions, Transformer
 from minitransformer.interchange import from_torch, places, to_torch
+from minitransformer.layers import PreNorm
 from tests import oracle
-from tests.models import small_model
+from tests.models import small_config, small_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor")  # PyTorch's, about what it cannot hasten
 
@@ -163,7 +164,7 @@ def test_everything_that_does_not_fit_is_listed():
         ({"norm": "none"}, "encoder.layers.0.add_norm1 has the norm Identity"),
         ({"norm": "rms"}, "encoder.layers.0.add_norm1 has the norm RMSNorm"),
         ({"activation": "swiglu"}, "encoder.layers.0 has the feed-forward network SwiGLU"),
-        ({"activation": "none"}, "encoder.layers.0 has the feed-forward network NoneType"),
+        ({"activation": "none"}, "encoder.layers.0 has no feed-forward network; PyTorch's has not"),
         ({"positions": "rotary"}, "encoder.positions has Rotary positions, which work inside attention"),
         ({"positions": "relative"}, "encoder.positions has PerLayer positions"),
         ({"positions": "t5"}, "encoder.positions has T5.* positions"),
@@ -172,6 +173,61 @@ def test_everything_that_does_not_fit_is_listed():
 )
 def test_what_pytorch_does_not_have(changes, message):
     model = small_model(**changes)
+    with pytest.raises(ValueError, match=message):
+        to_torch(model)
+    with pytest.raises(ValueError, match=message):
+        from_torch(model, {})
+
+
+class Doubled(mg.nn.Linear):
+    def forward(self, input):
+        return 2 * super().forward(input)
+
+
+def set_nhead(attention: MultiHeadAttention) -> None:
+    attention.nhead, attention.head_dim = 4, 2
+    attention.score = MultiHeadAttention(8, 4).score
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "message"),
+    [
+        *(
+            (
+                f"encoder.layers.1.self_attn.{name}",
+                {"bias": None},
+                r"1\.self_attn has biases on some of its projections",
+            )
+            for name in ("q_proj", "k_proj", "v_proj", "out_proj")
+        ),
+        *(
+            (f"decoder.layers.0.cross_attn.{name}", Doubled(8, 8), r"0\.cross_attn has projections .* just a Linear")
+            for name in ("q_proj", "k_proj", "v_proj", "out_proj")
+        ),
+        ("encoder.layers.0.self_attn.q_proj", {"forward": abs}, "has projections that are not all just a Linear"),
+        ("encoder.layers.1.ffn.linear1", Doubled(8, 12), r"1\.ffn has layers that are not all just a Linear"),
+        ("encoder.layers.1.ffn.linear2", Doubled(12, 8), r"1\.ffn has layers that are not all just a Linear"),
+        ("encoder.layers.1.self_attn", set_nhead, r"Transformer has layers with different numbers of heads \(2, 4\)"),
+        ("encoder.layers.1.ffn.activation", mg.nn.GELU(), r"Transformer has .* different activations \(GELU, ReLU\)"),
+        (
+            "decoder.layers.0.add_norm3.norm",
+            {"eps": 0.5},
+            r"Transformer has .* different eps of the norms \(1e-05, 0.5",
+        ),
+        ("encoder.layers.0.add_norm1", PreNorm(small_config()), "places of the norms .AddNorm, PreNorm"),
+    ],
+)
+def test_what_has_been_exchanged_in_one_layer(path, change, message):
+    model = small_model(num_encoder_layers=2)
+    places(model)
+    parent, _, name = path.rpartition(".")
+    if callable(change) and not isinstance(change, mg.nn.Module):
+        change(part_of(model, path))
+    elif isinstance(change, dict):
+        for attribute, value in change.items():
+            setattr(part_of(model, path), attribute, value)
+    else:
+        setattr(part_of(model, parent), name, change)
     with pytest.raises(ValueError, match=message):
         to_torch(model)
     with pytest.raises(ValueError, match=message):

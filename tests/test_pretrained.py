@@ -84,6 +84,14 @@ def test_a_package_that_is_missing(package, monkeypatch):
         load()
 
 
+@pytest.mark.parametrize("function", [SentenceEncoder.encode, tajik.TajikToPersian.translate, ReceptorNumbering.number])
+@pytest.mark.parametrize("text", ["one", b"one", ""])
+def test_a_single_text_is_not_taken_for_its_letters(function, text):
+    name = function.__name__
+    with pytest.raises(TypeError, match=rf"^{name}\(\) takes several texts, but got a single one\. Try {name}\(\[text"):
+        function(None, text)
+
+
 def test_nothing_of_the_packages_is_imported():
     for package in MODELS:
         folder(package)

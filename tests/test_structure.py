@@ -352,6 +352,14 @@ def test_dependencies_are_what_the_packages_import():
     assert declared(project["optional-dependencies"]["text"]) >= OPTIONAL
 
 
+def test_what_the_gate_installs_has_a_version():
+    commands = (ROOT / ".ci/run").read_text(encoding="utf-8").replace("\\\n", "").splitlines()
+    installs = [line.partition('/pip" install')[2] for line in commands]
+    requirements = [word for line in installs for word in line.split() if not word.startswith("-")]
+    assert len(requirements) == 5
+    assert [word for word in requirements if "==" not in word] == []
+
+
 def test_importing_minigrad_loads_nothing_heavy():
     code = "import sys, minigrad; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import minigrad as mg
 
 from ..batching import pad
+from ..checks import check_texts
 from ..config import TransformerConfig
 from ..decoding import greedy
 from ..interchange import from_torch
@@ -59,8 +60,10 @@ class ReceptorNumbering:
     def number(self, proteins: Sequence[str]) -> list[Numbering]:
         """Number proteins, in capital letters, by greedy decoding. There are fewer labels if the model stops early.
 
-        Raises ValueError for a letter that is not one of a residue, IndexError for more than 208 residues.
+        Raises ValueError for a letter that is not one of a residue, IndexError for more than 208 residues, TypeError
+        for a single protein.
         """
+        check_texts("number", proteins)
         rows = [[BOS, *self.encode(protein), EOS] for protein in proteins]
         if not rows:
             return []

@@ -20,6 +20,7 @@ import minigrad as mg
 from minigrad import nn
 
 from ..batching import pad
+from ..checks import check_texts
 from ..config import TransformerConfig
 from ..decoding import evaluating
 from ..masks import padding_mask
@@ -78,8 +79,9 @@ class SentenceEncoder(nn.Module):
     def encode(self, texts: Sequence[str]) -> Array:
         """Give a vector of length 1 for every text, (N, D); the product of two is the cosine of their angle.
 
-        In batches of like length, in evaluation mode and without a graph.
+        In batches of like length, in evaluation mode and without a graph. Raises TypeError for a single text.
         """
+        check_texts("encode", texts)
         rows = self.tokenise(texts)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         vectors = np.zeros((len(rows), self.config.d_model), next(self.parameters()).dtype)

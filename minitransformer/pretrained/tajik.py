@@ -13,6 +13,7 @@ from typing import Any
 
 import minigrad as mg
 
+from ..checks import check_texts
 from ..config import TransformerConfig
 from ..evaluate import Translator
 from ..interchange import from_torch
@@ -54,7 +55,11 @@ class TajikToPersian(Translator):
     """The model and its vocabularies; only letters go through it."""
 
     def translate(self, texts: Sequence[str]) -> list[str]:
-        """Write Tajik texts in Persian letters. What is not a letter stays, but for punctuation that Persian turns."""
+        """Write Tajik texts in Persian letters. What is not a letter stays, but for punctuation that Persian turns.
+
+        Raises TypeError for a single text.
+        """
+        check_texts("translate", texts)
         cut = [pieces_of(text) for text in texts]
         letters = sorted({piece for pieces in cut for piece in pieces if LETTERS.fullmatch(piece)})
         written = dict(zip(letters, super().translate(letters), strict=True))
