@@ -435,7 +435,7 @@ def evaluate(
             typer.echo(json.dumps({"splits": {name: asdict(score) for name, score in scores.items()}}))
         else:
             for name, score in scores.items():
-                typer.echo(f"{name}: {sentence(score)}")
+                typer.echo(f"{name}: {sentence(score)}{f' ({decoding})' if str(decoding) else ''}")
         if jacobi:
             typer.echo(decoding.saved(), err=True)
 

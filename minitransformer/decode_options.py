@@ -85,6 +85,12 @@ class Decoding:
             return tokens
         return greedy(model, src)
 
+    def __str__(self) -> str:
+        """How it decodes, in words; nothing where it writes what greedy decoding writes."""
+        if self.beam is not None:
+            return f"beam search with {self.beam}"
+        return "sampled" if self.sampled else ""
+
     @property
     def search(self) -> Any:
         """Beam search as the options say."""

@@ -80,6 +80,8 @@ def from_torch(module: nn.Module, state: Mapping[str, Any]) -> None:
     True
     """
     own, wanted = module.state_dict(), places(module)
+    if not isinstance(state, Mapping):
+        raise TypeError(f"from_torch(): the state is a {type(state).__name__}; give its state_dict().")
     given = {name: np.asarray(value) for name, value in state.items()}
     problems = [f"missing: {name}" for name in wanted if name not in given]
     problems += [f"unexpected: {name}" for name in given if name not in wanted]

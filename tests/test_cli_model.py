@@ -168,3 +168,13 @@ def test_numbers_that_cannot_be_are_told(tmp_path):
     result = run("translate", tmp_path, "1", "--beam=2", "--length-penalty", "-1")
     assert "--length-penalty=-1" in result.stderr
     assert run("translate", tmp_path, "1", "--beam=2", "--length-penalty=-1").exit_code == OK
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [("--sample", " (sampled)"), ("--beam=2", " (beam search with 2)"), ("--jacobi", ""), (None, "")],
+)
+def test_evaluate_says_how_it_decoded(option, words, tmp_path):
+    train(tmp_path)
+    lines = run("evaluate", tmp_path, *([option] if option else [])).stdout.splitlines()
+    assert [re.sub(r".*loss \d+\.\d+", "", line) for line in lines] == [words, words]

@@ -237,3 +237,8 @@ def test_what_has_been_exchanged_in_one_layer(path, change, message):
 def test_other_modules_have_no_counterpart():
     with pytest.raises(TypeError, match=r"got a Linear, of which PyTorch has no counterpart\. Give one of Tr"):
         to_torch(mg.nn.Linear(2, 2))
+
+
+def test_the_module_itself_is_not_its_state():
+    with pytest.raises(TypeError, match=r"from_torch\(\): the state is a MultiHeadAttention; give its state_dict\(\)"):
+        from_torch(MultiHeadAttention(4, 2), MultiHeadAttention(4, 2))  # pyright: ignore[reportArgumentType]
