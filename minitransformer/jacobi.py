@@ -46,9 +46,10 @@ def jacobi(
     for example. A right one is confirmed in one call for every window + 1 tokens, a wrong one does no harm.
     Raises ValueError as `greedy` does, ShapeError if there is not one draft for each sentence.
 
-    How much it saves depends on how far the model sees ahead without knowing what it is about to say. Trained here: to
-    copy digits, 2,397 tokens in 1,126 calls; to translate English numbers to French, 2,283 tokens in 2,102. A call for
-    a whole window costs more than one for a token, and without idle processors all the savings and more.
+    How much it saves depends on how far the model sees ahead without knowing what it is about to say, and in a batch on
+    the sentence that sees least. `evaluate RUN --jacobi`, in batches of 128: after `train copy` 91 calls in the place
+    of 118, after `train numbers` 407 of 431. A call for a whole window costs more than one for a token, and without
+    idle processors all the savings and more.
 
     The equality is exact if one token's logits come out the same whether the model computes one position or many. With
     the Numba kernels they do, bit for bit. With NumPy's, sums are added up in another order, so that two tokens whose

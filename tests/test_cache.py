@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minitransformer import evaluating
+from minitransformer.cache import KeysAndValues
 from tests.models import sentences, small_model
 
 
@@ -42,3 +43,8 @@ def test_an_empty_cache_has_nothing_to_take_back(length):
     cache.select(np.array([0]))
     with pytest.raises(ValueError, match=rf"truncate\(\): length is {length}; it must be 0 to 0"):
         cache.truncate(length)
+
+
+def test_a_kind_of_memory_must_say_what_it_keeps():
+    with pytest.raises(NotImplementedError, match="KeysAndValues does not say what is kept"):
+        KeysAndValues()(None, None, None)
