@@ -13,19 +13,22 @@ serial number on each node is all the sorting there is.
 
 from __future__ import annotations
 
-import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import ContextDecorator, contextmanager
-from contextvars import copy_context
 from heapq import heappop, heappush
-from inspect import isgeneratorfunction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import kernels
 from .leaves import accumulate, settle
+from .modes import Observer as Observer
+from .modes import definitions as definitions
+from .modes import enable_grad as enable_grad
+from .modes import is_grad_enabled as is_grad_enabled
+from .modes import no_grad as no_grad
+from .modes import observe as observe
+from .modes import state
+from .modes import within as within
 from .writes import GradError, clock, writes
 
 if TYPE_CHECKING:
@@ -40,26 +43,6 @@ class ShapeError(ValueError):
 
 class DTypeError(TypeError):
     """A dtype that an operation cannot work with."""
-
-
-class _State(threading.local):
-    """What the running thread is doing; every thread starts from these defaults."""
-
-    grad_enabled = True
-    definitions = False  # run every op that has a definition as its definition
-    module: Any = None  # the innermost Module being called
-    observers: tuple[Observer, ...] = ()
-
-    def __init__(self) -> None:
-        self.outer_modes: list[bool] = []
-        # Infinity and NaN are results like others, as in PyTorch: no warnings. np.errstate takes as long as a small
-        # operation; a context in which NumPy keeps quiet, made once and stepped into, a tenth of it.
-        context = copy_context()
-        context.run(np.seterr, all="ignore")
-        self.quietly = context.run
-
-
-state = _State()
 
 
 # --------------------------------------------------------------------------------------------------------- the graph
@@ -139,7 +122,7 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
         if node.holder is not None:
             accumulate(node.holder(), g)
         first: Any = node.parents[0]
-        so_far = gradients.get(first) if node.op and node.op.accumulates and not observers else None
+        so_far = gradients.get(first) if node.op and node.op.accumulates else None
         if callable(products):
             results: Any = products(g) if so_far is None else products(g, so_far)
         else:
@@ -150,7 +133,7 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
             if type(d) is not np.ndarray or d.shape != parent.shape or d.dtype != parent.dtype:
                 d = _fit(d, parent, node)
             for observer in observers:
-                observer.edge(node, position, parent, d)
+                observer.edge(node, position, parent, d if position or so_far is None else d - so_far)
             if parent not in gradients:
                 if parent.op is not None:
                     heappush(queue, (-parent.serial, parent))
@@ -202,68 +185,3 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
         raise ShapeError(f"a gradient of shape {g.shape} does not fit an input of shape {shape}")
     repeated = tuple(i + new for i, (n, m) in enumerate(zip(g.shape[new:], shape, strict=True)) if n != m)
     return g.sum(axis=(*range(new), *repeated), keepdims=True).reshape(shape)
-
-
-# ------------------------------------------------------------------------------------------------- modes and listeners
-class no_grad(ContextDecorator):
-    """Inside, no graph is built: a context manager and a decorator, nestable, for the current thread only."""
-
-    enabled = False
-
-    def __call__(self, func: Any) -> Any:
-        """As a decorator."""
-        if isgeneratorfunction(func):
-            raise TypeError(f"{type(self).__name__}(): {func.__name__} is a generator; put the `with` inside of it.")
-        return super().__call__(func)
-
-    def __enter__(self) -> None:
-        state.outer_modes.append(state.grad_enabled)
-        state.grad_enabled = self.enabled
-
-    def __exit__(self, *_: object) -> None:
-        state.grad_enabled = state.outer_modes.pop()
-
-
-class enable_grad(no_grad):
-    """Inside, graphs are built again, even within `no_grad`."""
-
-    enabled = True
-
-
-def is_grad_enabled() -> bool:
-    """Whether operations of this thread build a graph at the moment."""
-    return state.grad_enabled
-
-
-class Observer:
-    """Sees every node and gradient of its thread while it is in `observe(...)`: to be copied if kept, never changed."""
-
-    def node(self, node: Node, inputs: tuple[Any, ...], output: Value) -> None:
-        """After `node` was made: the arguments of the op as they were given, and its result."""
-
-    def edge(self, node: Node, position: int, parent: Node, gradient: Array) -> None:
-        """`node` sends `gradient` to `parent`, which was its argument number `position`."""
-
-    def gradient(self, node: Node, gradient: Array) -> None:
-        """`node` has received all of its gradient and is about to pass it on, or, for a leaf, to keep it."""
-
-
-@contextmanager
-def observe(observer: Observer) -> Iterator[Observer]:
-    """Let `observer` listen to this thread."""
-    before = state.observers
-    state.observers = (*before, observer)
-    try:
-        yield observer
-    finally:
-        state.observers = before
-
-
-@contextmanager
-def definitions() -> Iterator[None]:
-    """Inside, every op that has a definition runs as its definition, down to the primitives."""
-    before, state.definitions = state.definitions, True
-    try:
-        yield
-    finally:
-        state.definitions = before

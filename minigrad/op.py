@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from .checks import mismatch
-from .core import GradError, Node, Value, state, writes
+from .core import GradError, Node, Value, state, within, writes
 from .dtypes import as_operand
 
 registry: dict[str, Op] = {}
@@ -59,6 +59,9 @@ class Op:
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
         """Run the op, and record it if a gradient is wanted."""
+        return within(self, self._run, inputs, settings) if state.observers else self._run(*inputs, **settings)
+
+    def _run(self, *inputs: Any, **settings: Any) -> Any:
         if state.definitions and self.definition is not None:
             return self.definition(*inputs, **settings)
         if len(inputs) < len(self.names):

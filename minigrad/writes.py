@@ -75,7 +75,7 @@ class _Writes:
 
     def check(self, node: Node) -> None:
         """Raise if a product of `node` needs memory that was written after the node was made."""
-        for array in _closed_over(node.products):
+        for array in closed_over(node.products):
             if self.since(array, node.serial):
                 raise GradError(
                     f"backward(): {node.op and node.op.name}() needs an array of shape {array.shape} as it was in the "
@@ -117,7 +117,7 @@ def owner(array: Array) -> Array:
 _KEEPS = ("__closure__", "__defaults__", "__kwdefaults__", "__self__", "func", "args", "keywords")  # partial's, too
 
 
-def _closed_over(something: Any, depth: int = 10) -> Iterator[Array]:
+def closed_over(something: Any, depth: int = 10) -> Iterator[Array]:
     """All arrays that a function, or a tuple of functions, keeps: in its closure, its defaults, its bound arguments."""
     if isinstance(something, np.ndarray):
         yield something
@@ -131,4 +131,4 @@ def _closed_over(something: Any, depth: int = 10) -> Iterator[Array]:
         else:
             inside = [kept for name in _KEEPS if (kept := getattr(something, name, None)) is not None]
         for item in inside:
-            yield from _closed_over(item, depth - 1)
+            yield from closed_over(item, depth - 1)

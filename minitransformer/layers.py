@@ -82,6 +82,8 @@ class AddNorm(nn.Module):
     tensor([[[0., 0., 0., 0.]]], op=add_layer_norm)
     """
 
+    is_residual = True
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.norm = NORMS[config.norm](config)

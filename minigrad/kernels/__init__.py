@@ -12,13 +12,14 @@ C-contiguous, in the dtype of the input, and do not depend on the number of thre
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from . import reference
+from . import heard, reference
 from .reference import with_causal
 from .threads import get_num_threads, set_num_threads
 
@@ -217,15 +218,28 @@ def rescale(x: Array, factor: float) -> None:
     _functions.rescale(x, factor)
 
 
+def statistics(x: Array) -> tuple[float, float, float, float, int, int]:
+    """Of the finite elements the smallest, the largest, the sum, the sum of squares, how many are 0; how many others.
+
+    Sums are added up in float64. Of no finite element the smallest is inf and the largest -inf.
+    """
+    return _functions.statistics(x)
+
+
+def dot(x: Array, y: Array) -> float:
+    """sum_i x_i y_i over all elements of two arrays of one shape, added up in float64."""
+    return _functions.dot(x, y)
+
+
 class _AtFirstCall:
     """Stands for the Numba kernels until one of them is called, because importing Numba takes a third of a second."""
 
     def __getattr__(self, name: str) -> Any:
-        global _functions, _numba
+        global _chosen, _numba
         if name.startswith("_"):
             raise AttributeError(name)  # not a kernel: somebody looks at the object
         try:
-            from . import activation, elementwise, gemm, heads, loss, norm, pieces, rows, table, update
+            from . import activation, elementwise, gemm, heads, loss, measure, norm, pieces, rows, table, update
         except ImportError as error:
             raise ImportError(
                 f"minigrad.kernels: Numba cannot be imported ({error}). "
@@ -260,15 +274,19 @@ class _AtFirstCall:
             adam=update.adam,
             sum_of_squares=update.sum_of_squares,
             rescale=update.rescale,
+            statistics=measure.statistics,
+            dot=measure.dot,
         )
-        if _functions is _numba:
-            _functions = loaded
+        if _chosen is _numba:
+            _chosen = loaded
+            _renew()
         _numba = loaded
         return getattr(loaded, name)
 
 
 _numba: Any = _AtFirstCall()
-_functions: Any = reference
+_chosen: Any = reference
+_functions: Any = reference  # what is called: the chosen kernels, or those as they are heard
 
 
 def current() -> str:
@@ -278,7 +296,7 @@ def current() -> str:
     ...     current()
     'numpy'
     """
-    return "numpy" if _functions is reference else "numba"
+    return "numpy" if _chosen is reference else "numba"
 
 
 def use(name: str) -> _Use:
@@ -311,10 +329,32 @@ class _Use:
 
 
 def _choose(name: str, who: str) -> None:
-    global _functions
+    global _chosen
     if name not in ("numpy", "numba"):
         raise ValueError(f'{who}: there are no kernels named {name!r}; the names are "numpy" and "numba".')
-    _functions = reference if name == "numpy" else _numba
+    _chosen = reference if name == "numpy" else _numba
+    _renew()
+
+
+def _renew() -> None:
+    global _functions
+    _functions = heard.Heard(_chosen) if heard.anybody() else _chosen
+
+
+@contextmanager
+def listen(listener: heard.Listener) -> Iterator[None]:
+    """Inside, tell `listener` after each kernel that this thread calls its name, the seconds it took, and its arrays.
+
+    What kernels return to be called on the way back goes by their name and "_vjp".
+
+    >>> names = []
+    >>> with listen(lambda name, seconds, arrays: names.append(name)):
+    ...     y = softmax(np.zeros((2, 4)), -1)
+    >>> names
+    ['softmax']
+    """
+    with heard.listening(listener, _renew):
+        yield
 
 
 _choose(os.environ.get("MINIGRAD_KERNELS", "numba"), "MINIGRAD_KERNELS")

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from .bits import keep, scale
+from .reference_measure import dot as dot
+from .reference_measure import statistics as statistics
 from .reference_update import adam as adam
 from .reference_update import rescale as rescale
 from .reference_update import sum_of_squares as sum_of_squares

@@ -10,6 +10,7 @@ from .layers import (
     ModuleDict,
     ModuleList,
     ReLU,
+    Residual,
     Sequential,
     Sigmoid,
     SiLU,

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from ..arguments import unwrap
-from ..core import state, writes
+from ..core import state, within, writes
 from ..tensor import Tensor
 from .listen import OUTPUT, active, hear, join, watched
 
@@ -60,6 +60,7 @@ class Module:
     """
 
     taps: ClassVar[tuple[str, ...]] = ()  # the names that forward() shows with self.tap(name, value)
+    is_residual: ClassVar[bool] = False  # whether the additions that forward() makes itself are x + f(x), x first
     training: bool = True
 
     # What each registered name holds: Parameter, Tensor (a buffer) or Module. The things themselves are attributes
@@ -133,7 +134,7 @@ class Module:
         """Run `forward`. An exception gets a note that says in which submodule it was raised."""
         outer, state.module = state.module, self
         try:
-            output = self.forward(*args, **kwargs)
+            output = within(self, self.forward, args, kwargs) if state.observers else self.forward(*args, **kwargs)
             return hear(self, OUTPUT, output) if active.listeners else output
         except Exception as error:
             if outer is None:

@@ -1,0 +1,32 @@
+"""What the kernels of `measure` compute, in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+Array = np.ndarray
+
+
+def statistics(x: Array) -> tuple[float, float, float, float, int, int]:
+    """Of the finite elements the smallest, the largest, the sum, the sum of squares and the zeros; the others' number.
+
+    >>> statistics(np.array([3.0, 0.0, -4.0, np.nan]))
+    (-4.0, 3.0, -1.0, 25.0, 1, 1)
+    """
+    finite = np.isfinite(x)
+    inside = np.asarray(x[finite], np.float64)
+    with np.errstate(over="ignore"):
+        squares = float(inside @ inside)
+    least, most = inside.min(initial=np.inf), inside.max(initial=-np.inf)
+    zeros = int(np.count_nonzero(inside == 0))
+    return float(least), float(most), float(inside.sum()), squares, zeros, x.size - inside.size
+
+
+def dot(x: Array, y: Array) -> float:
+    """sum_i x_i y_i
+
+    >>> dot(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    11.0
+    """
+    with np.errstate(all="ignore"):
+        return float(np.vdot(x.astype(np.float64), y.astype(np.float64)))

@@ -1,0 +1,247 @@
+"""The recorder: an observer that writes down what the engine does."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..core import Array, Node, Observer, Value, definitions, observe
+from ..nn import Module
+from ..op import Op
+from ..writes import closed_over, owner
+from .recording import Recording
+from .residuals import splits
+from .steps import Argument, Call, Edge, Source, Statistics, Step
+
+PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+DETAILS = ("op", "definition")
+KEEPS = ("stats", "values")
+
+
+@contextmanager
+def record(
+    model: Module | None = None, *, detail: str = "op", keep: str = "stats", limit: int = 2**30
+) -> Iterator[Recording]:
+    """Write down everything that happens inside: every step, every edge, every gradient.
+
+    model: whose paths are the names of the steps; None: names are those of ops and classes. detail: "op", what runs
+    when nobody looks, or "definition", every op as its definition, down to the primitives. keep: "stats", a few numbers
+    per array, or "values", copies of the arrays as well, up to `limit` bytes (`Recording.dropped` counts the rest).
+
+    The numbers are those of the same code without `record`, bit for bit: with detail="definition", of the same code in
+    `core.definitions()`. A gradient that an op has added to what had arrived before it is known to rounding.
+    Only this thread is recorded. Raises ValueError for an unknown detail or keep, TypeError if `model` is no module.
+
+    >>> import minigrad as mg
+    >>> model = mg.nn.Linear(3, 2)
+    >>> x = mg.ones(4, 3)
+    >>> with record(model) as rec:
+    ...     (model(x) ** 2).mean().backward()
+    >>> [rec.name(step) for step in rec.steps]
+    ['weight', 'bias', 'linear', 'pow', 'mean']
+    >>> rec.edge("linear", "weight").share
+    1.0
+    """
+    if model is not None and not isinstance(model, Module):
+        raise TypeError(f"record(): the model is a {type(model).__name__}; give a Module, or nothing.")
+    for name, value, legal in (("detail", detail, DETAILS), ("keep", keep, KEEPS)):
+        if value not in legal:
+            raise ValueError(f"record(): {name} is {value!r}; it must be {' or '.join(map(repr, legal))}.")
+    recorder = Recorder(Recording(model, detail, keep), limit)
+    with ExitStack() as stack:
+        if detail == "definition":
+            stack.enter_context(definitions())
+        stack.enter_context(observe(recorder))
+        stack.enter_context(kernels.listen(recorder.kernel))
+        yield recorder.recording
+
+
+def measured(x: Array) -> Statistics:
+    """The statistics of an array."""
+    if x.dtype.kind != "f":
+        x = x.astype(np.float64)
+    least, most, total, squares, zeros, nonfinite = kernels.statistics(x)
+    first = None
+    if nonfinite:
+        first = tuple(map(int, np.unravel_index(np.argmin(np.isfinite(x)), x.shape)))
+    return Statistics(x.size, least, most, total, squares, zeros, nonfinite, first)
+
+
+class Recorder(Observer):
+    """Writes into a `Recording`. Its own time is no part of the times that it takes."""
+
+    def __init__(self, recording: Recording, limit: int) -> None:
+        self.recording, self.room = recording, limit
+        self.steps: dict[int, Step] = {}  # by serial number; an id would be used again
+        self.calls: list[tuple[Call, float, int]] = []  # with when they began, and how many kernels had been heard
+        self.counts: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self.memory: dict[int, Any] = {}  # that is kept already, for parameters or for the way back
+        self.arrived: dict[int, list[tuple[Edge, Array]]] = {}
+        self.heard: list[str] = []
+        self.spent = 0.0  # in here
+        self.current: tuple[Step, float] | None = None  # whose way back is under way, and since when
+
+    # -------------------------------------------------------------------------------------------------------- forward
+    def kernel(self, name: str, seconds: float, arrays: tuple[Array, ...]) -> None:
+        """A kernel was called."""
+        self.heard.append(name)
+
+    def enter(self, thing: Any) -> None:
+        """Begin a call."""
+        start = perf_counter()
+        self._end_of_step(start)
+        number = self.counts.get(thing, 0)
+        self.counts[thing] = number + 1
+        call = Call(thing, number, self.calls[-1][0] if self.calls else None)
+        now = perf_counter()
+        self.spent += now - start
+        self.calls.append((call, now - self.spent, len(self.heard)))
+
+    def leave(self, thing: Any) -> None:
+        """End a call."""
+        call, start, heard = self.calls.pop()
+        call.seconds = perf_counter() - self.spent - start
+        if not self.calls:
+            del self.heard[heard:]
+
+    def node(self, node: Node, inputs: tuple[Any, ...], output: Value) -> None:
+        """Write down a step."""
+        now = perf_counter()
+        op, value = node.op, output.data
+        assert op is not None
+        call, start, heard = self.calls[-1]
+        own = call.thing is op
+        step = Step(node.serial, op, node.shape, node.dtype, node.module, call.parent if own else call)
+        if own:
+            step.forward_seconds = now - self.spent - start
+            step.kernels = tuple(self.heard[heard:])
+        step.arguments = _arguments(node, inputs)
+        step.source = _source()
+        for position, (parent, x) in enumerate(zip(node.parents, inputs, strict=True)):
+            if parent is not None:
+                self._connect(Edge(step, self._known(parent, x), position, _name_of(op, position)))
+        step.saved = sum(map(self._keep, closed_over(node.products)))
+        step.value, step.array = measured(value), self._copy(value)
+        self._add(step)
+        self.spent += perf_counter() - now
+
+    # ------------------------------------------------------------------------------------------------------- backward
+    def edge(self, node: Node, position: int, parent: Node, gradient: Array) -> None:
+        """Keep a gradient until all for `parent` are there."""
+        now = perf_counter()
+        self._end_of_step(now)
+        child = self._known(node)
+        edge = next((e for e in child.inputs if e.position == position), None)
+        if edge is None:  # of a step from before the recording
+            edge = Edge(child, self._known(parent), position, _name_of(node.op, position))
+            self._connect(edge)
+        self.arrived.setdefault(parent.serial, []).append((edge, gradient))
+        self._begin_step(child, now)
+
+    def gradient(self, node: Node, gradient: Array) -> None:
+        """Write down the gradient of a step, and what each edge gave to it."""
+        now = perf_counter()
+        self._end_of_step(now)
+        step, recording = self._known(node), self.recording
+        arrived = self.arrived.pop(node.serial, [])
+        if not arrived:
+            recording.runs, recording.root = recording.runs + 1, step
+        step.run, step.gradient = recording.runs, measured(gradient)
+        step.gradient_array = self._copy(gradient)
+        norm, squares = step.gradient.norm, step.gradient.squares
+        for edge, part in arrived:
+            edge.run = recording.runs
+            if len(arrived) == 1:
+                edge.norm, edge.share = norm, 1.0 if squares else math.nan
+            else:
+                edge.norm = math.sqrt(kernels.dot(part, part))
+                edge.share = kernels.dot(part, gradient) / squares if squares else math.nan
+                edge.gradient = self._copy(part)
+        step.splits = splits(step, arrived, gradient)
+        self.heard.clear()
+        self._begin_step(step, now)
+
+    def _begin_step(self, step: Step, start: float) -> None:
+        now = perf_counter()
+        self.spent += now - start
+        self.current = step, now
+
+    def _end_of_step(self, now: float) -> None:
+        if self.current is not None:
+            step, start = self.current
+            step.backward_seconds += now - start
+            step.backward_kernels += tuple(self.heard)
+            self.heard.clear()
+            self.current = None
+
+    # -------------------------------------------------------------------------------------------------------- helpers
+    def _known(self, node: Node, value: Any = None) -> Step:
+        """The step of a node; a leaf, and what was made before the recording began, is met here for the first time."""
+        step = self.steps.get(node.serial)
+        if step is None:
+            step = Step(node.serial, node.op, node.shape, node.dtype, node.module, holder=node.holder)
+            step.outside = node.op is not None
+            value = node.holder() if value is None and node.holder is not None else value
+            if value is not None:
+                step.value, step.array = measured(value.data), self._copy(value.data)
+                self._keep(value.data)
+            self._add(step)
+        return step
+
+    def _add(self, step: Step) -> None:
+        self.steps[step.serial] = step
+        self.recording.steps.append(step)
+
+    def _connect(self, edge: Edge) -> None:
+        edge.child.inputs.append(edge)
+        edge.parent.uses.append(edge)
+        self.recording.edges.append(edge)
+
+    def _keep(self, array: Array) -> int:
+        """The bytes of the memory of `array`, 0 if it is kept already."""
+        memory = owner(array)
+        key = id(memory)
+        if key in self.memory:
+            return 0
+        self.memory[key] = weakref.ref(memory, lambda _: self.memory.pop(key, None))
+        return memory.nbytes
+
+    def _copy(self, array: Array) -> Array | None:
+        if self.recording.keep == "stats":
+            return None
+        if array.nbytes > self.room:
+            self.recording.dropped += 1
+            return None
+        self.room -= array.nbytes
+        return array.copy()
+
+
+def _name_of(op: Op | None, position: int) -> str:
+    """What an op calls the argument at a position; the arguments of `cat` are numbered."""
+    return op.names[position] if op is not None and position < len(op.names) else f"x{position}"
+
+
+def _arguments(node: Node, inputs: tuple[Any, ...]) -> tuple[Argument, ...]:
+    found = []
+    for position, (x, parent) in enumerate(zip(inputs, node.parents, strict=True)):
+        if x is not None:
+            array = x.data if isinstance(x, Value) else np.asarray(x)
+            found.append(Argument(_name_of(node.op, position), array.shape, array.dtype, parent is not None))
+    return tuple(found)
+
+
+def _source() -> Source | None:
+    """The innermost line outside of this package."""
+    frame: Any = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame = frame.f_back
+    return frame and Source(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
