@@ -1,1 +1,6 @@
-"""Pictures of what was recorded."""
+"""Pictures of what was recorded, and the style that all figures have."""
+
+from .branches import path_shares, residual_ledger
+from .plots import FlowRow, gradient_flow
+from .style import BLUE, COLOURS, GREEN, GREY, ORANGE, PALE, PURPLE, SKY, SMALL, VERMILLION
+from .style import Plot, figure, label_tokens, token_text
