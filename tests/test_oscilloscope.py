@@ -214,6 +214,13 @@ def test_mean_and_median_disagree_where_a_few_rows_have_all_the_gradient(rng):
         assert fraction == pytest.approx(np.mean(values <= value))
 
 
+def test_a_pattern_without_heads_has_one(rng):
+    scores = rng.normal(size=(2, 3, 4))
+    seen = saturation(Softmax(), mg.tensor(scores))[""]
+    np.testing.assert_allclose(seen.max_p[:, 0], softmax(scores).max(-1), rtol=1e-12)
+    assert (seen.max_p.shape, seen.nhead) == ((2, 1, 3), 1)
+
+
 def test_a_pattern_of_another_shape_is_an_error():
     with pytest.raises(
         ValueError, match=r"saturation\(\): pattern has shape \(4,\); it must be \(B, H, T, S\), \(B, T"

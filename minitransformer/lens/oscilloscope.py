@@ -85,8 +85,8 @@ def saturation(
 
         J = dp/ds = diag(p) - p p^T,   gain = |J g| / |g|,   dead: gain < `dead`,
 
-    and its entropy, largest weight and |J|, as `Rows` says. No eigenvalue of J is above 1/2, and no gain. Two things can
-    kill a row: p is near one-hot, so that J is small, or g is the same for all keys, which J takes to 0.
+    and its entropy, largest weight and |J|, as `Rows` says. No eigenvalue of J is above 1/2, so no gain is. Two things
+    can kill a row: p is near one-hot, so that J is small, or g is the same for all keys, which J takes to 0.
 
     L is one of three:
     - `saturation(model, batch)`, with a `Batch`, or `saturation(model, *inputs, targets=...)`: the cross entropy of the
