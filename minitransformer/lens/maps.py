@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -88,7 +88,7 @@ def attention_grid(
                 queries, keys = _labels(path, weights.shape, source, target)
                 last = number == len(rows) - 1 or _labels_differ(path, list(rows)[number + 1])
                 draw.label_tokens(axes, queries if column == 0 else None, keys if last else None, cell)
-        _explain(fig, image, grid)
+        _explain(fig, image, grid, _hatched(of, maps.values()))
     return draw.Plot(fig, maps)
 
 
@@ -120,7 +120,7 @@ def attention_head(
             if not np.ma.getmaskarray(weights)[query, key]:
                 colour = "white" if weight > 0.35 else "black"
                 axes.text(key, query, f"{weight:.2f}", ha="center", va="center", fontsize=draw.SMALL, color=colour)
-        _explain(fig, image, axes)
+        _explain(fig, image, axes, _hatched(of, [weights]))
     return draw.Plot(fig, {name: weights})
 
 
@@ -186,10 +186,17 @@ def _heat_map(axes: Axes, weights: Any) -> AxesImage:
     return axes.imshow(weights, cmap="Blues", norm=PowerNorm(0.5, 0, 1), aspect="equal", interpolation="nearest")
 
 
-def _explain(fig: Any, image: Any, axes: Any) -> None:
+def _hatched(of: nn.Module | Patterns, maps: Iterable[Any]) -> str:
+    """What hatched cells are, "" if there are none."""
+    if not any(np.ma.getmaskarray(weights).any() for weights in maps):
+        return ""
+    return "; hatched: masked" if isinstance(of, nn.Module) else "; hatched: exactly 0, as where it is masked"
+
+
+def _explain(fig: Any, image: Any, axes: Any, hatched: str) -> None:
     """A colour bar, and a title in words."""
     width, height = fig.get_size_inches()
-    title = "attention: which token (across) each token (down) looks at; hatched: masked"
+    title = f"attention: which token (across) each token (down) looks at{hatched}"
     fig.suptitle(textwrap.fill(title, round(13 * width)), size=9, x=0.01, ha="left")
     bar = fig.colorbar(image, ax=axes, shrink=min(0.9, 4 / height), anchor=(0.0, 1.0), aspect=20, label="weight")
     bar.ax.tick_params(labelsize=draw.SMALL)
