@@ -2,5 +2,4 @@
 
 from .branches import path_shares, residual_ledger
 from .plots import FlowRow, gradient_flow
-from .style import BLUE, COLOURS, GREEN, GREY, ORANGE, PALE, PURPLE, SKY, SMALL, VERMILLION
-from .style import Plot, figure, label_tokens, token_text
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, SMALL, VERMILLION, Plot, figure, label_tokens, token_text

@@ -97,13 +97,18 @@ def _flow(rec: Recording, level: str) -> Table:
     for name, parameter in rec.model.named_parameters():
         if parameter.requires_grad:
             parameters.setdefault(_layer(name.rpartition(".")[0], level), []).append(named.get(name))
+    if not parameters:
+        raise ValueError(
+            f"gradient_flow(): {type(rec.model).__name__} has no parameters that are trained. Draw one that has some."
+        )
     returned: dict[str, Step] = {}  # in the order of the forward pass
     for step in rec.steps:
-        if not step.is_leaf and step.module is not None and (layer := _layer(rec.path(step.module), level)):
+        layer = _layer(rec.path(step.module), level)
+        if not step.is_leaf and step.module is not None and layer in parameters:
             returned[layer] = step
-    order = [layer for layer in returned if layer in parameters]
     rows = [
-        _flow_row(rec, layer, parameters[layer], returned.get(layer)) for layer in dict.fromkeys([*order, *parameters])
+        _flow_row(rec, layer, parameters[layer], returned.get(layer))
+        for layer in dict.fromkeys([*returned, *parameters])
     ]
     return Table("norms of gradients, layer by layer", FlowRow, rows)
 

@@ -54,7 +54,10 @@ def styled(**changes: Any) -> Iterator[None]:
     """
     import matplotlib.style
 
-    with matplotlib.style.context(["default", STYLE | {name.replace("_", "."): x for name, x in changes.items()}]):
+    settings = STYLE | {name.replace("_", "."): value for name, value in changes.items()}
+    with matplotlib.style.context(["default", settings]), warnings.catch_warnings():
+        # A script that no installed font has becomes boxes in a PNG; an SVG holds the text.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 
@@ -62,12 +65,16 @@ def styled(**changes: Any) -> Iterator[None]:
 def figure(width: float, height: float, layout: Any = "constrained", **changes: Any) -> Iterator[Figure]:
     """Make an empty figure, sizes in inches; what is drawn inside has the common style, with `changes` as in `styled`.
 
-    layout: "compressed" for maps with square cells, between which a constrained one leaves gaps.
+    layout: "compressed" for maps with square cells, between which a constrained one leaves gaps. At the end everything
+    has its place, and keeps it: found anew by every `savefig` it would move a little each time.
     """
     from matplotlib.figure import Figure
 
     with styled(**changes):
-        yield Figure(figsize=(width, height), layout=layout)
+        made = Figure(figsize=(width, height), layout=layout)
+        yield made
+        made.draw_without_rendering()
+        made.set_layout_engine("none")
 
 
 class Plot(NamedTuple):
@@ -98,9 +105,7 @@ class Plot(NamedTuple):
         file = io.BytesIO()
         # The date would make every file another one.
         metadata = {"Date": None} if suffix == ".svg" else None
-        with styled(), warnings.catch_warnings():
-            # A script that no installed font has becomes boxes in the PNG; the SVG holds the text.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        with styled():
             self.figure.savefig(
                 file, format=suffix[1:], dpi=150, metadata=metadata, bbox_inches="tight", pad_inches=0.1
             )
