@@ -1,1 +1,4 @@
 """Pictures of what was recorded."""
+
+from .graph import Graph, graph
+from .outline import DrawError

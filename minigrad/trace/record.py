@@ -128,7 +128,7 @@ class Recorder(Observer):
         step.source = _source()
         for position, (parent, x) in enumerate(zip(node.parents, inputs, strict=True)):
             if parent is not None:
-                self._connect(Edge(step, self._known(parent, x), position, _name_of(op, position)))
+                self._connect(Edge(step, self._known(parent, x), position, argument_name(op, position)))
         step.saved = sum(map(self._keep, closed_over(node.products)))
         step.value, step.array = measured(value), self._copy(value)
         self._add(step)
@@ -142,7 +142,7 @@ class Recorder(Observer):
         child = self._known(node)
         edge = next((e for e in child.inputs if e.position == position), None)
         if edge is None:  # of a step from before the recording
-            edge = Edge(child, self._known(parent), position, _name_of(node.op, position))
+            edge = Edge(child, self._known(parent), position, argument_name(node.op, position))
             self._connect(edge)
         self.arrived.setdefault(parent.serial, []).append((edge, gradient))
         self._begin_step(child, now)
@@ -225,7 +225,7 @@ class Recorder(Observer):
         return array.copy()
 
 
-def _name_of(op: Op | None, position: int) -> str:
+def argument_name(op: Op | None, position: int) -> str:
     """What an op calls the argument at a position; the arguments of `cat` are numbered."""
     return op.names[position] if op is not None and position < len(op.names) else f"x{position}"
 
@@ -235,7 +235,7 @@ def _arguments(node: Node, inputs: tuple[Any, ...]) -> tuple[Argument, ...]:
     for position, (x, parent) in enumerate(zip(inputs, node.parents, strict=True)):
         if x is not None:
             array = x.data if isinstance(x, Value) else np.asarray(x)
-            found.append(Argument(_name_of(node.op, position), array.shape, array.dtype, parent is not None))
+            found.append(Argument(argument_name(node.op, position), array.shape, array.dtype, parent is not None))
     return tuple(found)
 
 
