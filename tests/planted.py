@@ -103,3 +103,16 @@ PLANTED: dict[str, Callable[..., LanguageModel]] = {
     "batch norm": batch_norm,
     "mean over time": mean_over_time,
 }
+
+
+class Fixed(nn.Module):
+    """Vectors of one's choice for the tokens, and any function of the tokens (B, T) and their vectors (B, T, D)."""
+
+    def __init__(self, vectors: Any, function: Callable[[Any, Any], Any]) -> None:
+        super().__init__()
+        self.table = nn.Embedding(len(vectors), len(vectors[0])).double()
+        self.table.weight.data[:] = vectors
+        self.function = function
+
+    def forward(self, ids: Any) -> Any:
+        return self.function(ids, self.table(ids))
