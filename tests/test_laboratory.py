@@ -281,6 +281,7 @@ def test_labels_of_a_transformer_are_those_of_its_target(rng):
 def test_repetition_is_no_data_leak_and_a_strict_mask_needs_no_shift():
     model = language_model()
     assert dependency(model, [5, 5, 5, 5], labels=[5, 5, 5, 2]).holds
+    assert dependency(model, [5, 6, 5, 6, 5], labels=[6, 5, 6, 5, 6]).holds
     strict = Fixed([[1.0], [2.0], [4.0]], lambda ids, x: x.roll(1, 1))  # a result that does not see its own token
     assert dependency(strict, [0, 1, 2], labels=[0, 1, 2]).shift is None
     assert dependency(strict, [0, 1, 2], labels=[2, 0, 1]).shift == 1

@@ -222,6 +222,15 @@ def test_structure_is_what_any_masks_let_through(rng):
             np.testing.assert_array_equal(matrix.depends, matrix.structural)
 
 
+def test_structure_without_residual_connections():
+    """The token before, and the query itself, if it may ask at all."""
+    model = language_model(residual=False)
+    with with_mask(model, "*", np.eye(4, k=-1, dtype=bool)):
+        matrix = dependency(model, TEXT[1:])["decoder", "text"]
+    np.testing.assert_array_equal(matrix.structural, np.eye(4, k=-1, dtype=bool) | np.diag([False, True, True, True]))
+    assert not (matrix.depends & ~matrix.structural).any()
+
+
 def test_the_masks_that_were_used_are_reported(rng):
     model = small_model(num_encoder_layers=1, num_decoder_layers=1)
     found = dependency(model, SRC, TGT)

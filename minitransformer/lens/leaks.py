@@ -95,7 +95,7 @@ def find(
 
     axes = _axes(probe, tape, run, rng)
     may = {axis: _may_know(probe, promise, axis, name, column) for axis in probe.sentences}
-    groups = {number: _groups(carry, axes[number], may) for number, carry in _carries(tape, other).items()}
+    groups = {number: _groups(knows, axes[number], may) for number, knows in _changes(tape, other).items()}
     token = np.zeros(start.shape, bool)
     token[0, column] = True
     groups[number_of(start)] = {(name, column): token}
@@ -113,30 +113,28 @@ def find(
 
 
 # ----------------------------------------------------------------------------------------------------- what is observed
-def _carries(tape: Tape, other: Tape) -> dict[int, Array]:
-    """Of each step, the elements that differ in the other run, and that the result listens to."""
+def _changes(tape: Tape, other: Tape) -> dict[int, Array]:
+    """Of each step, the elements that differ in the other run; nothing if the runs cannot be compared."""
     try:
-        changed = changes(tape, other)
-    except ValueError:  # what the model does depends on its tokens: the runs cannot be compared
+        return changes(tape, other)
+    except ValueError:  # what the model does depends on its tokens
         return {}
-    return {number: there & (tape.gradients.get(number, 0) != 0) for number, there in changed.items()}
 
 
-def _groups(carry: Array, axes: Mapping[int, str], may: Mapping[str, Array]) -> dict[tuple[str, int] | None, Array]:
-    """The elements that carry a leak by the tokens they belong to; by those that may know, where there is one."""
+def _groups(knows: Array, axes: Mapping[int, str], may: Mapping[str, Array]) -> dict[tuple[str, int] | None, Array]:
+    """The elements that know, by the tokens they belong to; only by those that may know, where there is one."""
     if not axes:
-        return {None: carry} if carry.any() else {}
-    allowed = np.zeros(carry.shape, bool)
+        return {None: knows}
+    allowed = np.zeros(knows.shape, bool)
     for axis, name in axes.items():
-        allowed |= may[name].reshape([-1 if d == axis else 1 for d in range(carry.ndim)])
+        allowed |= may[name].reshape([-1 if d == axis else 1 for d in range(knows.ndim)])
     groups: dict[tuple[str, int] | None, Array] = {}
     for axis, name in axes.items():
-        for place, knows in enumerate(may[name]):
-            here = np.zeros(carry.shape, bool)
+        for place, legal in enumerate(may[name]):
+            here = np.zeros(knows.shape, bool)
             here[(slice(None),) * axis + (place,)] = True
-            here &= carry & (allowed if knows else ~allowed)
-            if here.any():
-                groups[name, place] = here | groups.get((name, place), False)
+            here &= knows & (allowed if legal else ~allowed)
+            groups[name, place] = here | groups.get((name, place), False)
     return groups
 
 
@@ -166,7 +164,7 @@ def _inherited(
     tape: Tape, number: int, axis: int, theirs: Mapping[tuple[int, int], str], rng: np.random.Generator
 ) -> set[str]:
     """Of the axes of inputs, by number of the input and axis there, the names of those that `axis` of a step is."""
-    met, candidates = set(), dict(theirs)
+    candidates = dict(theirs)
     value = tape.steps[number].value
     for place in range(value.shape[axis] if theirs else 0):
         one = np.zeros_like(value)
@@ -174,12 +172,10 @@ def _inherited(
         one[here] = rng.standard_normal(one[here].shape)
         arrived = tape.back(number, one)
         for parent, there in list(candidates):
-            reached = np.unique(np.nonzero(arrived[parent])[there]) if parent in arrived else [-1]
+            reached = np.nonzero(arrived[parent])[there] if parent in arrived else [-1]
             if np.any(reached != place):
                 del candidates[parent, there]
-            elif len(reached):
-                met.add((parent, there))
-    return {name for key, name in candidates.items() if key in met}
+    return set(candidates.values())
 
 
 def _may_know(probe: Probe, promise: Mapping[Pair, Array], axis: str, name: str, column: int) -> Array:
