@@ -344,7 +344,10 @@ def test_a_loop_over_time_is_folded():
     ("model", "folds"),
     [
         (Blocks(5, 5, 5, 5, 5, 5, 5, 5), ["+6 more Block\nblocks.1 to blocks.6"]),
-        (Blocks(5, 5, 5, 5, 6, 5, 5, 5, 5), ["+2 more Block\nblocks.1 to blocks.2", "+2 more Block\nblocks.6 to blocks.7"]),
+        (
+            Blocks(5, 5, 5, 5, 6, 5, 5, 5, 5),
+            ["+2 more Block\nblocks.1 to blocks.2", "+2 more Block\nblocks.6 to blocks.7"],
+        ),
         (Blocks(5, 6, 5, 6), []),
         (Blocks(5, 5), []),
     ],
@@ -398,7 +401,9 @@ def test_what_a_box_gets_and_sends_on():
     into, out = (recording[f"blocks.{i}.add"].gradient.norm for i in (1, 0))
     lines = box(mg.graph(recording, level="layer"), "blocks.1").lines
     assert lines[:3] == ["Block", "(2, 4)", f"|g| {into:.3g} -> {out:.3g} (gain {out / into:.3g})"]
-    parameters = [recording[f"blocks.1.{name}"] for name in ("first.weight", "first.bias", "second.weight", "second.bias")]
+    parameters = [
+        recording[f"blocks.1.{name}"] for name in ("first.weight", "first.bias", "second.weight", "second.bias")
+    ]
     joint = np.sqrt(sum(step.gradient.squares for step in parameters))
     assert lines[3] == f"{5 * 4 + 5 + 4 * 5 + 4} parameters |g| {joint:.3g}"
 
@@ -682,7 +687,10 @@ def test_notebooks_get_a_picture_or_at_least_text(monkeypatch):
         ({"edges": "width"}, "edges is 'width'; it must be one of 'share', 'norm', 'none'"),
         ({"nodes": "flops"}, "nodes is 'flops'; it must be one of 'grad', 'value', 'time', 'memory', 'saturation'"),
         ({"open": ["blocks.9"]}, r"open='blocks.9' is the path of no module. Near: blocks.5, "),
-        ({"to": "blocks.0.first.wait"}, r"to='blocks.0.first.wait' is the name of no step or parameter. Near: blocks.0."),
+        (
+            {"to": "blocks.0.first.wait"},
+            r"to='blocks.0.first.wait' is the name of no step or parameter. Near: blocks.0.",
+        ),
         ({"model": nn.ReLU()}, r"a recording knows its model. Leave out model=, or use record\(model\)"),
     ],
 )

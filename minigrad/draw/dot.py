@@ -156,7 +156,9 @@ def arrow_attributes(arrow: Arrow) -> dict[str, str]:
 
 def line_attributes(lit: bool) -> dict[str, str]:
     """A part of a bus, lit if a highlighted arrow comes along it."""
-    return {"arrowhead": "none", "tooltip": " "} | ({"color": "#000000", "penwidth": "3"} if lit else {"color": "#555555"})
+    return {"arrowhead": "none", "tooltip": " "} | (
+        {"color": "#000000", "penwidth": "3"} if lit else {"color": "#555555"}
+    )
 
 
 def frame_attributes(frame: Frame) -> dict[str, str]:

@@ -83,7 +83,11 @@ def graph(
         raise TypeError(f"graph(): the subject is a {kind}; give a recording, or a tensor. Try `with record() as rec`.")
     elif model is not None:
         raise ValueError("graph(): a recording knows its model. Leave out model=, or use record(model).")
-    for name, value, legal in (("level", level, LEVELS), ("edges", edges, overlay.EDGES), ("nodes", nodes, overlay.NODES)):
+    for name, value, legal in (
+        ("level", level, LEVELS),
+        ("edges", edges, overlay.EDGES),
+        ("nodes", nodes, overlay.NODES),
+    ):
         if value not in legal and not (name == "level" and value is None):
             raise ValueError(f"graph(): {name} is {value!r}; it must be one of {', '.join(map(repr, legal))}.")
     return Graph(subject, level, [open] if isinstance(open, str) else list(open), edges, nodes, to, fold, title)
@@ -182,7 +186,9 @@ class Graph:
     def _conventions(self) -> list[str]:
         words = ["data: the root mean square, of a single number itself; grad: the norm, of a single number itself"]
         if any(not group.is_step for group in self.order):
-            words.append("|g| a -> b: the norm of the gradient that comes to the results of a box, and of what it sends on")
+            words.append(
+                "|g| a -> b: the norm of the gradient that comes to the results of a box, and of what it sends on"
+            )
         if self.recording.detail == "tape":
             words.append("a live graph keeps no gradients and values; use mg.record to see them")
         return words
@@ -201,7 +207,9 @@ class Graph:
         path = Path(path)
         writer = WRITERS.get(path.suffix)
         if writer is None:
-            raise ValueError(f"save(): the suffix of {path.name} is {path.suffix!r}; it must be one of {' '.join(WRITERS)}.")
+            raise ValueError(
+                f"save(): the suffix of {path.name} is {path.suffix!r}; it must be one of {' '.join(WRITERS)}."
+            )
         content = writer(self.picture)
         if isinstance(content, bytes):
             path.write_bytes(content)

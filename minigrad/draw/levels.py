@@ -171,7 +171,9 @@ class Levels:
             new = [module for path, module in named.items() if path and fnmatchcase(path, pattern)]
             if not new:
                 near = get_close_matches(pattern, [path for path in named if path], n=4, cutoff=0.3)
-                hint = f"Near: {', '.join(near)}." if near else "There is no model: record(model), or model=..., has it."
+                hint = (
+                    f"Near: {', '.join(near)}." if near else "There is no model: record(model), or model=..., has it."
+                )
                 raise ValueError(f"graph(): open={pattern!r} is the path of no module. {hint}")
             found |= {module for outer in new for module in outer.modules()}
         return found
@@ -206,9 +208,7 @@ class Levels:
     def _is_open(self, unit: Unit, step: Step, level: str, modules: set[nn.Module], within: set[nn.Module]) -> bool:
         if isinstance(unit.thing, nn.Module):
             return unit.thing in modules
-        return level == "primitive" or (
-            unit.call in self.with_ops_inside and (level == "op" or step.module in within)
-        )
+        return level == "primitive" or (unit.call in self.with_ops_inside and (level == "op" or step.module in within))
 
     def _leaves(self, of: dict[Step, Group]) -> dict[Step, Group]:
         leaves: dict[Step, Group] = {}

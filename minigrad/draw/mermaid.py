@@ -47,7 +47,9 @@ def mermaid(picture: Picture) -> str:
     names = {box.key: f"b{i}" for i, box in enumerate(picture.boxes)}
     names |= {frame.key: f"f{i}" for i, frame in enumerate(picture.frames)}
     items = outline(picture)
-    lines = ["---", f"title: {json.dumps(printable(picture.title), ensure_ascii=False)}", "---"] if picture.title else []
+    lines = (
+        ["---", f"title: {json.dumps(printable(picture.title), ensure_ascii=False)}", "---"] if picture.title else []
+    )
     lines.append("flowchart TB")
     if picture.legend:
         lines += [f'  legend["{"<br/>".join(map(plain, picture.legend))}"]', "  style legend fill:none,stroke:none"]

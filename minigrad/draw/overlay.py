@@ -97,7 +97,7 @@ def status(recording: Recording, steps: Sequence[Step]) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------- numbers
-def saturation(steps: Sequence[Step]) -> float | None | str:
+def saturation(steps: Sequence[Step]) -> float | str | None:
     """The part of the rows of all softmaxes in here whose largest entry is above 0.99; None if there is no softmax.
 
     "not recorded" if one of them left no array behind, or works along a dimension that is not the last.
