@@ -2,6 +2,7 @@
 
 from .anomaly import AnomalyError, detect_anomaly
 from .compare import Comparison, compare
+from .crossings import crossings
 from .provenance import Extrema, Origin
 from .record import record
 from .recording import Recording

@@ -159,11 +159,11 @@ def _change(a: float | None, b: float | None) -> float | None:
     """log10(b / a); see `compare`."""
     if a is None or b is None:
         return None
-    if a == b == 0:
-        return 0.0
-    if a == 0 or b == 0:
-        return math.nan if math.isnan(a + b) else math.inf if a == 0 else -math.inf
-    return math.log10(b / a)
+    return 0.0 if a == b else _log10(b) - _log10(a)
+
+
+def _log10(x: float) -> float:
+    return math.log10(x) if x else -math.inf
 
 
 # ------------------------------------------------------------------------------------------------------ which is which
@@ -178,7 +178,8 @@ def _aligned(a: Recording, b: Recording) -> list[Pair]:
     for i, step in enumerate(a.steps):
         other = partner.get(step)
         pairs.append(((i, -1), (step, other)))
-        position[other] = i
+        if other is not None:
+            position[other] = i
     i = -1
     for j, step in enumerate(b.steps):
         if step in position:

@@ -173,7 +173,7 @@ class Recorder(Observer):
                 edge.norm = math.sqrt(kernels.dot(part, part))
                 edge.share = kernels.dot(part, gradient) / squares if squares else math.nan
                 edge.gradient = self._copy(part)
-        step.splits = splits(step, arrived, gradient)
+        step.splits = splits(step, arrived, gradient, squares)
         self.heard.clear()
         self._begin_step(step, now)
 
