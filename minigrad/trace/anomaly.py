@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,6 +61,7 @@ class Detector(Observer):
         self.calls: list[Call] = []
         self.arrived: dict[int, list[Edge]] = {}  # by the serial number of the node that waits for the others
         self.latest: list[Edge] = []  # that brought the gradient which is being passed on
+        self.graph: list[Step] = []  # through which the latest backward pass goes; it frees the nodes
 
     # -------------------------------------------------------------------------------------------------------- forward
     def enter(self, thing: Any) -> None:
@@ -90,7 +91,7 @@ class Detector(Observer):
         for edge in met:
             edge.parent.uses = [edge]
         for suspect in [*[edge.parent for edge in met], step]:
-            origin = provenance.of_value(self._recording(), suspect)
+            origin = provenance.of_value(self._recording(self.steps.values()), suspect)
             if origin is not None:
                 raise AnomalyError(origin)
         for edge in met:
@@ -103,12 +104,13 @@ class Detector(Observer):
         step, self.latest = self._known(node), self.arrived.pop(node.serial, [])
         if not self.latest:
             self.arrived.clear()  # a backward pass begins
+            self.graph = [*self.steps.values()]
         if len(self.latest) != 1:  # else it has been measured on its way
             step.gradient, step.run = measured(gradient), 1
         step.uses = self.latest
         suspect = provenance.nonfinite_gradient(step) or (provenance.zero_gradient(step) if self.zeros else None)
         if suspect is not None:
-            raise AnomalyError(provenance.of_gradient(self._recording(), suspect))
+            raise AnomalyError(provenance.of_gradient(self._recording({*self.graph, *self.steps.values()}), suspect))
         step.uses = []
 
     def edge(self, node: Node, position: int, parent: Node, gradient: Array) -> None:
@@ -120,7 +122,7 @@ class Detector(Observer):
         if step.gradient.nonfinite:
             self._connect(child, node)
             child.uses, step.uses = self.latest, [edge]
-            raise AnomalyError(provenance.of_gradient(self._recording(), provenance.Suspect(step, edge)))
+            raise AnomalyError(provenance.of_gradient(self._recording({*self.graph, *self.steps.values()}), provenance.Suspect(step, edge)))
 
     # -------------------------------------------------------------------------------------------------------- helpers
     def _known(self, node: Node) -> Step:
@@ -142,8 +144,8 @@ class Detector(Observer):
                     before.value = None if tensor is None else measured(tensor.data)
                 step.inputs.append(Edge(step, before, position, argument_name(node.op, position)))
 
-    def _recording(self) -> Recording:
-        """All that is alive, for its names."""
+    def _recording(self, steps: Iterable[Step]) -> Recording:
+        """What names are made from."""
         recording = Recording(self.model, "op", "stats")
-        recording.steps = sorted(self.steps.values(), key=lambda step: step.serial)
+        recording.steps = sorted(steps, key=lambda step: step.serial)
         return recording

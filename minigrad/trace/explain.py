@@ -18,7 +18,7 @@ Values = Mapping[str, Statistics | None]  # of the arguments, by name
 ROWS = ("softmax", "masked_softmax", "log_softmax")
 SUMS = ("add", "sub", "mul", "div", "pow", "exp", "sum", "matmul", "linear")  # which can only overflow
 STEEP = {"sqrt": "sqrt", "log": "ln", "pow": "x^b with b < 1"}
-UNITS = ("relu", "bias_activation", "feed_forward")
+PRODUCTS = ("mul", "matmul", "linear")
 
 
 def kinds(values: Statistics | None) -> set[str]:
@@ -74,7 +74,7 @@ def zero(step: Step, arguments: Values) -> str | None:
     op, y, received = step.kind, step.value, step.gradient
     if y is None:
         return None
-    if op in UNITS and y.all_zero:
+    if op == "relu" and y.all_zero:
         return "every unit is dead: no input is above 0"
     if op in ROWS and y.all_zero:
         return "no row has an allowed key"
@@ -82,8 +82,9 @@ def zero(step: Step, arguments: Values) -> str | None:
         return "saturated: every row is 1 at one place and 0 elsewhere, and diag(y) - y y^T is 0"
     if op in ROWS and received is not None and received.least == received.most:
         return "a softmax does not feel a gradient that is the same for all keys"
-    if op in ("mul", "matmul") and y.all_zero and any(map(_all_zero, arguments.values())):
-        return "multiplied by 0"
+    nothing = [name for name, values in arguments.items() if values is not None and values.all_zero]
+    if op in PRODUCTS and nothing:
+        return f"multiplied by {nothing[0]}, which is 0 everywhere"
     if op in ("masked_fill", "where"):
         return "all of it is masked"
     if op == "clamp":
@@ -100,10 +101,6 @@ def _is_within(step: Step, name: str) -> bool:
 
 def _has_zeros(values: Statistics | None) -> bool:
     return values is not None and values.zeros > 0
-
-
-def _all_zero(values: Statistics | None) -> bool:
-    return values is not None and values.all_zero
 
 
 def _too_large(step: Step) -> str:
