@@ -110,7 +110,7 @@ class Detector(Observer):
         step.uses = self.latest
         suspect = provenance.nonfinite_gradient(step) or (provenance.zero_gradient(step) if self.zeros else None)
         if suspect is not None:
-            raise AnomalyError(provenance.of_gradient(self._recording({*self.graph, *self.steps.values()}), suspect))
+            raise self._error(suspect)
         step.uses = []
 
     def edge(self, node: Node, position: int, parent: Node, gradient: Array) -> None:
@@ -122,7 +122,7 @@ class Detector(Observer):
         if step.gradient.nonfinite:
             self._connect(child, node)
             child.uses, step.uses = self.latest, [edge]
-            raise AnomalyError(provenance.of_gradient(self._recording({*self.graph, *self.steps.values()}), provenance.Suspect(step, edge)))
+            raise self._error(provenance.Suspect(step, edge))
 
     # -------------------------------------------------------------------------------------------------------- helpers
     def _known(self, node: Node) -> Step:
@@ -143,6 +143,10 @@ class Detector(Observer):
                     tensor = inputs[position] if inputs else parent.holder and parent.holder()
                     before.value = None if tensor is None else measured(tensor.data)
                 step.inputs.append(Edge(step, before, position, argument_name(node.op, position)))
+
+    def _error(self, suspect: provenance.Suspect) -> AnomalyError:
+        """For a gradient; the nodes of some of its steps are gone by now."""
+        return AnomalyError(provenance.of_gradient(self._recording({*self.graph, *self.steps.values()}), suspect))
 
     def _recording(self, steps: Iterable[Step]) -> Recording:
         """What names are made from."""

@@ -9,6 +9,8 @@ from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+import numpy as np
+
 from ..nn import Module
 from .recording import Recording
 from .steps import Step
@@ -112,25 +114,25 @@ class Comparison:
         Here models can be compared whose modules do different things inside, such as pre- and post-norm. The output is
         the last step of a call; "" is the whole model. Raises ValueError for a recording without a model.
         """
-        sides = []
         for name, recording in (("a", self.a), ("b", self.b)):
             if recording.model is None:
                 raise ValueError(f"modules(): {name} was recorded without a model; use record(model).")
-            sides.append((_parameters(recording), _outputs(recording)))
+        parameters_a, parameters_b = _parameters(self.a), _parameters(self.b)
+        outputs_a, outputs_b = _outputs(self.a), _outputs(self.b)
         rows = []
-        for path in dict.fromkeys(path for side in sides for norms in side for path in norms):
-            if depth is None or (path.count(".") + 1 if path else 0) <= depth:
-                columns = [[side[i].get(path) for side in sides] for i in (0, 1)]
-                rows.append(ModuleRow(path, *[cell for own in columns for cell in (*own, _change(*own))]))  # pyright: ignore[reportArgumentType]
+        for path in parameters_a | outputs_a | parameters_b | outputs_b:
+            if depth is None or len(path.split(".")) * (path != "") <= depth:
+                parameters = parameters_a.get(path), parameters_b.get(path)
+                outputs = outputs_a.get(path), outputs_b.get(path)
+                rows.append(ModuleRow(path, *parameters, _change(*parameters), *outputs, _change(*outputs)))
         return Table("norms of gradients, and log10 of the change from a to b", ModuleRow, rows)
 
     def _row(self, pair: Pair) -> ComparisonRow:
-        a, b = pair
-        name = self.a.name(a) if a is not None else self.b.name(b) if b is not None else ""
-        status = "both" if a is not None and b is not None else "only a" if a is not None else "only b"
+        names = [r.name(step) for r, step in zip((self.a, self.b), pair, strict=True) if step is not None]
+        status = "both" if len(names) == 2 else "only a" if pair[1] is None else "only b"
         norm_a, norm_b = [step and step.gradient and step.gradient.norm for step in pair]
         rms_a, rms_b = [step and step.value and step.value.rms for step in pair]
-        return ComparisonRow(name, status, norm_a, norm_b, _change(norm_a, norm_b), _change(rms_a, rms_b))
+        return ComparisonRow(names[0], status, norm_a, norm_b, _change(norm_a, norm_b), _change(rms_a, rms_b))
 
     def __repr__(self) -> str:
         rows, edges = self.table(), self.edges()
@@ -142,17 +144,22 @@ class Comparison:
             return f"<Comparison: nothing differs in {len(rows)} steps and {len(self.a.edges)} edges>"
         only = [sum(row.status == f"only {side}" for row in rows) for side in "ab"]
         removed = edges.column("change").count("removed")
-        largest = sorted([row for row in both if row.change], key=lambda row: -abs(row.change))[:SHOWN]
-        return (
-            "\n".join(
-                [
-                    f"<Comparison: {len(both)} steps in both, {len(changed)} of them differ; {only[0]} only in a, "
-                    f"{only[1]} only in b; {removed} edges removed, {len(edges) - removed} added",
-                    *[f"  {row.change:+.3f}  {row.name}" for row in largest],
-                ]
-            )
-            + ">"
+        head = (
+            f"{len(both)} steps in both, {len(changed)} of them differ; {only[0]} only in a, {only[1]} only in b; "
+            f"{removed} edges removed, {len(edges) - removed} added"
         )
+        largest = [f"  {row.change:+.3f}  {row.name}" for row in self._largest()]
+        return "\n".join([f"<Comparison: {head}", *largest]) + ">"
+
+    def _largest(self) -> list[ComparisonRow]:
+        """The rows with the largest changes, without those in which rounding is all there is, as in a bias of keys."""
+        steps = [*self.a.steps, *self.b.steps]
+        norms = [step.gradient.norm for step in steps if step.gradient is not None and not step.gradient.nonfinite]
+        rounding = max([np.finfo(step.dtype).eps for step in steps], default=0.0) * max(norms, default=0.0)
+        rows = map(self._row, self._pairs)
+        felt = [row for row in rows if not (row.norm_a or 0.0) <= rounding >= (row.norm_b or 0.0)]
+        changes = [(math.inf if math.isnan(row.change) else abs(row.change), row) for row in felt if row.change]
+        return [row for _, row in sorted(changes, key=lambda item: item[0], reverse=True)[:SHOWN]]
 
 
 def _change(a: float | None, b: float | None) -> float | None:
