@@ -61,7 +61,7 @@ from .ops import (
 )
 from .random import manual_seed
 from .tensor import Tensor
-from .trace import record
+from .trace import AnomalyError, compare, detect_anomaly, record
 from .version import __version__
 
 float32, float64, int32, int64 = np.float32, np.float64, np.int32, np.int64

@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from ..nn import Module
-from . import residuals
+from . import provenance, residuals
+from .provenance import Origin
 from .steps import Edge, Step
 from .table import Table
 
@@ -137,6 +138,26 @@ class Recording:
         `trace.crossings` for the parts themselves.
         """
         return residuals.paths(self.steps, self.root, self[step] if isinstance(step, str) else step)
+
+    # ----------------------------------------------------------------------------------------------------- provenance
+    def first_nonfinite(self) -> Origin | None:
+        """Where the first value came from that is NaN or infinite; None if all are finite.
+
+        It is that of an op with good arguments, or one that came in with a parameter or an argument. -inf is no
+        mistake as long as it stays what a mask has put there.
+        """
+        return provenance.first_nonfinite(self)
+
+    def first_nonfinite_gradient(self) -> Origin | None:
+        """Where on the way back the first gradient came from that is NaN or infinite; None if all are finite."""
+        return provenance.first_nonfinite_gradient(self)
+
+    def first_zero_gradient(self) -> Origin | None:
+        """Where on the way back a gradient first became 0 everywhere; None if that did not happen.
+
+        Either an op made it of a gradient that was not 0, or parts that were not 0 cancelled.
+        """
+        return provenance.first_zero_gradient(self)
 
     def status(self, step: Step) -> str:
         """What is known of its gradient: "reached", "zero", "not reached", "not computed", or "not recorded"."""
