@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..nn import Module
 from . import residuals
-from .steps import Edge, Step
+from .steps import Call, Edge, KernelCall, Step, WayBack
 from .table import Table
 
 
@@ -35,6 +35,10 @@ class Recording:
         self.model, self.detail, self.keep = model, detail, keep
         self.steps: list[Step] = []
         self.edges: list[Edge] = []
+        self.calls: list[Call] = []  # of modules and ops, in the order in which they began
+        self.kernel_calls: list[KernelCall] = []
+        self.ways_back: list[WayBack] = []
+        self.seconds: float | None = None  # from begin to end, without those that the recording took; None before
         self.runs = 0  # backward passes
         self.root: Step | None = None  # where the last backward pass began
         self.dropped = 0  # arrays that were not kept, because there were too many

@@ -80,12 +80,17 @@ class Argument(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call of a module, or of an op that ran as its definition; `parent` is the call in which it happened."""
+    """One call of a module or an op; `parent` is the call in which it happened.
+
+    Times are in seconds since the recording began, without those that it took itself.
+    """
 
     thing: Module | Op
     number: int  # how many calls of the same thing were before it
     parent: Call | None
+    start: float = 0.0
     seconds: float = 0.0
+    step: Step | None = None  # that an op left behind; none if it ran as its definition, or no gradient is wanted
 
     def __iter__(self) -> Iterator[Call]:
         """This call and those around it, from the inside out."""
@@ -93,6 +98,24 @@ class Call:
         while call is not None:
             yield call
             call = call.parent
+
+
+class WayBack(NamedTuple):
+    """The time in which a step passed its gradient on, in the backward pass number `run`."""
+
+    step: Step
+    run: int
+    start: float
+    seconds: float
+
+
+class KernelCall(NamedTuple):
+    """One call of a kernel; `nbytes` is the size of the arrays that it was given or returned, each counted once."""
+
+    name: str
+    start: float
+    seconds: float
+    nbytes: int
 
 
 @dataclass(slots=True, eq=False)
@@ -141,6 +164,7 @@ class Step:
     module: Module | None = None
     call: Call | None = None
     arguments: tuple[Argument, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)  # of the op, those that are numbers or words
     inputs: list[Edge] = field(default_factory=list)
     uses: list[Edge] = field(default_factory=list)
     value: Statistics | None = None
