@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..core import Array
 from ..nn import Module
 from ..op import Op
+from . import flops
 
 
 class Statistics(NamedTuple):
@@ -191,6 +192,24 @@ class Step:
     def kind(self) -> str:
         """The name of its op, or "leaf"."""
         return "leaf" if self.op is None else self.op.name
+
+    @property
+    def flops(self) -> int | None:
+        """Floating-point operations on the way forward, see `flops`; None for an op that is not in the table."""
+        return flops.forward(self)
+
+    @property
+    def backward_flops(self) -> int | None:
+        """Floating-point operations of one way back, for the arguments that want a gradient."""
+        return flops.backward(self)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of its arguments and its result; 0 if the result is a view of an argument."""
+        if self.op is None or self.op.view:
+            return 0
+        shapes = [(x.shape, x.dtype) for x in self.arguments] + [(self.shape, self.dtype)]
+        return sum(math.prod(shape) * dtype.itemsize for shape, dtype in shapes)
 
     def __repr__(self) -> str:
         return f"<Step {self.serial} {self.kind} {self.shape}>"
