@@ -174,7 +174,8 @@ def _details(span: Span) -> dict[str, Any]:
     arguments = {x.name: f"{x.shape} {x.dtype}" for x in step.arguments}
     flops = step.flops if span.track == 0 else step.backward_flops
     numbers = {"bytes": step.nbytes, "kept for the way back": step.saved, "flops": flops}
-    return {**arguments, "result": f"{step.shape} {step.dtype}", **step.settings, **numbers, "source": str(step.source)}
+    settings = {name: str(x) for name, x in step.settings.items()}  # JSON has no infinity
+    return {**arguments, "result": f"{step.shape} {step.dtype}", **settings, **numbers, "source": str(step.source)}
 
 
 def _named(what: str, track: int, **arguments: Any) -> dict[str, Any]:
@@ -183,5 +184,5 @@ def _named(what: str, track: int, **arguments: Any) -> dict[str, Any]:
 
 def _write(path: str | Path, content: dict[str, Any]) -> Path:
     path = Path(path)
-    path.write_text(json.dumps(content), encoding="utf-8")
+    path.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
     return path
