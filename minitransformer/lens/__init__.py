@@ -1,10 +1,13 @@
 """Looking at a model: what each head does, whether its softmax still learns, and what depends on what."""
 
+from .curves import loss_curves
+from .figures import row_gradients, saturation_strip
 from .film import Film
 from .heads import ablate, head_importance, head_names, patterns
 from .laboratory import Dependency, LeakError, Matrix, dependency
 from .leaks import Leak, Place
 from .masking import with_mask
+from .maps import attention_grid, attention_head
 from .oscilloscope import saturation, sharpen, softmax_statistics
 from .rows import ECDF, Rows, Saturation
 
@@ -19,11 +22,16 @@ __all__ = [
     "Rows",
     "Saturation",
     "ablate",
+    "attention_grid",
+    "attention_head",
     "dependency",
     "head_importance",
     "head_names",
+    "loss_curves",
     "patterns",
+    "row_gradients",
     "saturation",
+    "saturation_strip",
     "sharpen",
     "softmax_statistics",
     "with_mask",
