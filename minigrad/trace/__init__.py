@@ -1,7 +1,11 @@
 """Watching the engine: recordings of a model as it runs forwards and backwards, and what can be read off them."""
 
+from .anomaly import AnomalyError, detect_anomaly
+from .compare import Comparison, compare
 from .crossings import crossings
+from .provenance import Extrema, Origin
 from .record import record
 from .recording import Recording
-from .steps import Argument, Call, Edge, Source, Split, Statistics, Step
+from .steps import Argument, Call, Edge, Nonfinite, Source, Split, Statistics, Step
 from .table import Table
+from .tape import of_tape
