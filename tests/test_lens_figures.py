@@ -5,7 +5,14 @@ import pytest
 
 from minigrad import nn
 from minitransformer import Classifier, LanguageModel, lens
-from minitransformer.lens import attention_grid, attention_head, loss_curves, row_gradients, saturation_strip
+from minitransformer.lens import (
+    attention_grid,
+    attention_head,
+    dependency_matrices,
+    loss_curves,
+    row_gradients,
+    saturation_strip,
+)
 from minitransformer.lens.curves import running_mean
 from tests.models import sentences, small_config, small_model
 
@@ -270,6 +277,73 @@ def test_another_statistic_may_be_drawn(data):
     )
 
 
+# ---------------------------------------------------------------------------------------------------------- dependency
+SRC, TGT = [4, 5, 6, 0], [1, 5, 6]  # the source with padding
+
+
+def symbols(axes):
+    """The cells that carry the symbol of each verdict."""
+    lines = {line.get_label(): line for line in axes.lines}
+    return {name: set(map(tuple, line.get_xydata()[:, ::-1].astype(int).tolist())) for name, line in lines.items()}
+
+
+def test_matrices_are_the_verdicts():
+    found = lens.dependency(small_model(), SRC, TGT)
+    plot = dependency_matrices(found, ["a", "b", "c", "<pad>"], ["<bos>", "x", "y"])
+    assert list(plot.numbers) == list(found.matrices)
+    assert plot.figure.get_suptitle() == "Transformer: every mask holds"
+    for axes, (pair, matrix) in zip(plot.figure.axes, found.matrices.items(), strict=True):
+        verdicts = plot.numbers[pair]
+        for cell in np.ndindex(verdicts.shape):
+            assert verdicts[cell] == matrix.verdict(*cell)
+            assert cell in symbols(axes)[matrix.verdict(*cell)]
+        assert sum(map(len, symbols(axes).values())) == verdicts.size
+        assert title(axes) == f"{pair[0]} x {pair[1]}: holds"
+        assert labels(axes.yaxis) == {"encoder": ["a", "b", "c", "<pad>"], "decoder": ["<bos>", "x", "y"]}[pair[0]]
+        assert labels(axes.xaxis) == {"source": ["a", "b", "c", "<pad>"], "target": ["<bos>", "x", "y"]}[pair[1]]
+
+
+def test_a_leak_is_seen_and_named():
+    model = small_model()
+    with lens.with_mask(model, "decoder.*.self_attn", lambda mask: mask | np.eye(3, k=1, dtype=bool)):
+        found = lens.dependency(model, SRC, TGT)
+    plot = dependency_matrices(found)
+    last = plot.figure.axes[3]
+    assert symbols(last)["leak"] == set(found["decoder", "target"].leaks) == {(0, 1), (0, 2), (1, 2)}
+    assert title(last) == "decoder x target: 3 LEAKS"
+    assert plot.figure.get_suptitle() == "Transformer: off by one"
+    assert labels(last.yaxis) == labels(last.xaxis) == ["1", "5", "6"]
+
+
+def test_what_may_depend_and_does_not_has_its_own_symbol():
+    model = small_model(num_encoder_layers=1, num_decoder_layers=1)
+    with lens.with_mask(model, "*cross_attn", lambda mask: mask & False):
+        found = lens.dependency(model, SRC, TGT)
+    axes = dependency_matrices(found).figure.axes[2]
+    assert symbols(axes)["missing"] == {(row, column) for row in range(3) for column in range(3)}
+    assert symbols(axes)["independent"] == {(row, 3) for row in range(3)}
+
+
+def test_the_four_verdicts_differ_in_colour_and_in_symbol():
+    axes = dependency_matrices(lens.dependency(small_model(), SRC, TGT)).figure.axes[0]
+    assert len({line.get_marker() for line in axes.lines}) == 4
+    assert len({axes.images[0].cmap(i) for i in range(4)}) == 4
+
+
+def test_models_with_one_text_have_one_matrix():
+    plot = dependency_matrices(lens.dependency(LanguageModel(small_config(tgt_vocab_size=None)), [4, 5]), ["a", "b"])
+    assert plot.numbers["decoder", "text"].tolist() == [["depends", "independent"], ["depends", "depends"]]
+    assert labels(plot.figure.axes[0].yaxis) == labels(plot.figure.axes[0].xaxis) == ["a", "b"]
+    plot = dependency_matrices(lens.dependency(Classifier(small_config(), 3), [4, 5]), ["a", "b"])
+    assert (labels(plot.figure.axes[0].yaxis), labels(plot.figure.axes[0].xaxis)) == (["class"], ["a", "b"])
+
+
+def test_a_label_for_every_token():
+    found = lens.dependency(small_model(), SRC, TGT)
+    with pytest.raises(ValueError, match=r"matrices\(\): 3 tokens, 4 in encoder x source\. Give one for each, padding"):
+        dependency_matrices(found, ["a", "b", "c"])
+
+
 # --------------------------------------------------------------------------------------------------------- a training
 @pytest.fixture
 def history(rng):
@@ -336,6 +410,7 @@ def test_the_same_figure_is_the_same_file(tmp_path, data, film, history, rng):
         lambda: saturation_strip(film),
         lambda: row_gradients(lens.saturation(model, *data)),
         lambda: loss_curves(history),
+        lambda: dependency_matrices(lens.dependency(model, SRC, TGT)),
     ]
     for make in makers:
         first, second = make(), make()

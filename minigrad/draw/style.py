@@ -70,6 +70,7 @@ def figure(width: float, height: float, square: bool = False, gap: float = 0.04,
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.transforms import Bbox
 
     with styled(**changes):
         layout = ConstrainedLayoutEngine(h_pad=gap, compress=square)
@@ -78,7 +79,7 @@ def figure(width: float, height: float, square: bool = False, gap: float = 0.04,
         layout.execute(made)
         made.set_layout_engine("none")
         for axes in made.axes:  # without the noise that the solver leaves in the last digits
-            axes.set_position([round(x, 6) for x in axes.get_position(original=True).bounds])
+            axes.set_position(Bbox(axes.get_position(original=True).get_points().round(6)))
             axes.set_in_layout(True)
 
 

@@ -6,8 +6,9 @@ from .film import Film
 from .heads import ablate, head_importance, head_names, patterns
 from .laboratory import Dependency, LeakError, Matrix, dependency
 from .leaks import Leak, Place
-from .masking import with_mask
 from .maps import attention_grid, attention_head
+from .masking import with_mask
+from .matrices import dependency_matrices
 from .oscilloscope import saturation, sharpen, softmax_statistics
 from .rows import ECDF, Rows, Saturation
 
@@ -25,6 +26,7 @@ __all__ = [
     "attention_grid",
     "attention_head",
     "dependency",
+    "dependency_matrices",
     "head_importance",
     "head_names",
     "loss_curves",

@@ -87,7 +87,7 @@ def _strips(film: Film, columns: Sequence[str]) -> draw.Plot:
             )
             if isinstance(images[0].norm, SymLogNorm):
                 ends = [images[0].norm.linthresh, images[0].norm.vmax]
-                bar.set_ticks(ends, labels=map(_short, ends), minor=False)
+                bar.set_ticks(ends, labels=[_short(end) for end in ends], minor=False)
                 bar.minorticks_off()
         for axes, path in zip(grid[:, 0], film.attentions, strict=True):
             axes.set_ylabel(path or "(the model)", rotation=0, ha="right", va="center", fontsize=draw.SMALL)

@@ -114,7 +114,8 @@ def attention_head(
         axes = fig.subplots()
         image = _heat_map(axes, weights)
         axes.set_title(name)
-        draw.label_tokens(axes, *_labels(_path(name), weights.shape, source, target), cell)
+        queries, keys = _labels(_path(name), weights.shape, source, target)
+        draw.label_tokens(axes, queries, keys, cell)
         for (query, key), weight in np.ndenumerate(weights.data) if numbers else ():
             if not np.ma.getmaskarray(weights)[query, key]:
                 colour = "white" if weight > 0.35 else "black"
