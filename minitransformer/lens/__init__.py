@@ -6,8 +6,8 @@ from .film import Film
 from .heads import ablate, head_importance, head_names, patterns
 from .laboratory import Dependency, LeakError, Matrix, dependency
 from .leaks import Leak, Place
-from .masking import with_mask
 from .maps import attention_grid, attention_head
+from .masking import with_mask
 from .oscilloscope import saturation, sharpen, softmax_statistics
 from .rows import ECDF, Rows, Saturation
 
