@@ -62,19 +62,24 @@ def styled(**changes: Any) -> Iterator[None]:
 
 
 @contextmanager
-def figure(width: float, height: float, layout: Any = "constrained", **changes: Any) -> Iterator[Figure]:
+def figure(width: float, height: float, square: bool = False, gap: float = 0.04, **changes: Any) -> Iterator[Figure]:
     """Make an empty figure, sizes in inches; what is drawn inside has the common style, with `changes` as in `styled`.
 
-    layout: "compressed" for maps with square cells, between which a constrained one leaves gaps. At the end everything
-    has its place, and keeps it: found anew by every `savefig` it would move a little each time.
+    square: for maps with square cells, which move together; gap: inches above and below each. At the end everything has
+    its place, and keeps it: found anew by every `savefig` it would move a little each time.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with styled(**changes):
+        layout = ConstrainedLayoutEngine(h_pad=gap, compress=square)
         made = Figure(figsize=(width, height), layout=layout)
         yield made
-        made.draw_without_rendering()
+        layout.execute(made)
         made.set_layout_engine("none")
+        for axes in made.axes:  # without the noise that the solver leaves in the last digits
+            axes.set_position([round(x, 6) for x in axes.get_position(original=True).bounds])
+            axes.set_in_layout(True)
 
 
 class Plot(NamedTuple):

@@ -74,9 +74,8 @@ def _strips(film: Film, columns: Sequence[str]) -> draw.Plot:
     numbers = {column: film[column] for column in columns}
     steps, attentions, heads = numbers[columns[0]].shape
     width, height = 2.4 + 3.2 * len(columns), 1.6 + attentions * max(0.1 * heads + 0.08, 0.24)
-    with draw.figure(width, height, **STYLE) as fig:
+    with draw.figure(width, height, gap=0.02, **STYLE) as fig:
         grid = fig.subplots(attentions, len(columns), squeeze=False, sharex=True, sharey=True)
-        fig.get_layout_engine().set(h_pad=0.02)
         places = range(0, steps, -(-steps // TICKS))
         for column, (name, values) in enumerate(numbers.items()):
             images = [_image(grid[a, column], name, values[:, a].T, values) for a in range(attentions)]

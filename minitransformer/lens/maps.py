@@ -27,7 +27,7 @@ KINDS = {"encoder": "*encoder*self_attn", "decoder": "*decoder*self_attn", "cros
 CELL, LEAST_CELL, LARGE_CELL = 0.19, 0.05, 0.36  # inches: a line of type; a dot; room for a number
 WIDE = 16  # inches that a figure may have before its cells get smaller
 WITH_NUMBERS = 24  # tokens up to which the large map has numbers
-STYLE = {"layout": "compressed", "axes_grid": False, "axes_titlesize": draw.SMALL, "hatch_color": "#bbbbbb"}
+STYLE = {"square": True, "axes_grid": False, "axes_titlesize": draw.SMALL, "hatch_color": "#bbbbbb"}
 
 
 def attention_grid(
@@ -64,9 +64,8 @@ def attention_grid(
         name: x for name, x in _masked(of, inputs).items() if kind is None or fnmatchcase(_path(name), KINDS[kind])
     }
     if not found:
-        raise ValueError(
-            f"attention_grid(): there are no heads of the kind {kind!r}. Try kind=None, all that there are."
-        )
+        of_kind = f" of the kind {kind!r}" if kind else ""
+        raise ValueError(f"attention_grid(): there is no head{of_kind}. Give a model, or what patterns() returned.")
     maps = {name: _one(name, array, sentence, source, target) for name, array in found.items()}
     rows: dict[str, dict[str, Any]] = {}
     for name, weights in maps.items():
@@ -141,6 +140,8 @@ def _one(name: str, weights: Any, sentence: int, source: Tokens, target: Tokens)
         raise ValueError(
             f"attention: {name!r} has shape {weights.shape}; it must be (B, T, S), as lens.patterns() returns it."
         )
+    if not weights.size:
+        raise ValueError(f"attention: {name!r} has shape {weights.shape}; there is nothing to draw. Give tokens.")
     if not -len(weights) <= sentence < len(weights):
         raise ValueError(f"attention: sentence is {sentence}; the batch has {len(weights)}, counted from 0.")
     chosen = weights[sentence]
