@@ -11,8 +11,9 @@ Three verdicts for every pair of a result t and a token s:
   same size. It sees also what has no gradient, and misses what rounding hides; so the two complement each other.
 - **structure**: what the masks let through that the softmaxes really got, composed through the layers.
 
-None of them asks whether the model has been trained. A masked value is multiplied by an exact 0. That is 0 only for finite values: 0 times infinity is NaN, which then is
-everywhere. So where NaN or infinity turns up there is no verdict, but a FloatingPointError.
+None of them asks whether the model has been trained. A masked value is multiplied by an exact 0. That is 0 only for
+finite values: 0 times infinity is NaN, which then is everywhere. So where NaN or infinity turns up there is no verdict,
+but a FloatingPointError.
 """
 
 from __future__ import annotations
