@@ -19,9 +19,10 @@ from typer.testing import CliRunner
 
 import minigrad as mg
 from minitransformer import cli, runs
-from minitransformer.cli import ERROR, OK, USAGE, app
+from minitransformer.cli import app
 from minitransformer.progress import TrainingProgress
 from minitransformer.runs import CHECKPOINT, LOG, open_checkpoint
+from minitransformer.terminal import ERROR, OK, USAGE
 
 TINY = ["--symbols=4", "--max-length=3", "--d-model=8", "--nhead=2", "--layers=1", "--dim-feedforward=16"]
 TINY += ["--steps=6", "--warmup=3", "--eval-every=3"]

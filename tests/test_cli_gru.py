@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 import minigrad as mg
 from minitransformer import GRUConfig, GRUSeq2Seq, Transformer
-from minitransformer.cli import ERROR, OK, USAGE, app
+from minitransformer.cli import app
 from minitransformer.runs import CHECKPOINT, LOG, open_checkpoint
+from minitransformer.terminal import ERROR, OK, USAGE
 
 TINY = ["--symbols=4", "--max-length=3", "--steps=6", "--warmup=3", "--eval-every=3"]
 GRU = ["--model=gru", "--d-model=8", "--hidden-size=7", "--attention-size=6", "--dropout=0.2"]

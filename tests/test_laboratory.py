@@ -167,6 +167,15 @@ def test_a_planted_leak_is_found_named_and_located(name, layers):
         found.check()
 
 
+@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("length", [2, 4, 8])
+def test_sizes_that_are_equal_by_chance_confuse_nobody(length, name):
+    """As many tokens as heads, as a head has entries, as a vector has."""
+    found = dependency(PLANTED[name](), range(3, 3 + length))
+    assert found.diagnosis == ("missing mask" if length == 2 and name == "off by one" else name)
+    assert WHERE[name][0] in found.leaks[0].crossing.module
+
+
 def test_the_way_begins_at_the_token_and_ends_at_the_result():
     (leak,) = dependency(PLANTED["off by one"](positions="rotary"), TEXT).leaks
     ops = [place.op for place in leak.way]
@@ -217,14 +226,16 @@ def test_leaks_between_the_sides_of_a_transformer(rng):
 
 
 # ---------------------------------------------------------------------------------------------------------- batch norm
-def test_batch_norm_in_training_couples_sentences_and_is_measured_on_one(rng):
-    model = small_model(norm="batch")
+@pytest.mark.parametrize("padding", [False, True])
+def test_batch_norm_in_training_couples_sentences_and_is_measured_on_one(padding, rng):
+    model = small_model(norm="batch", batch_norm_padding=padding)
     found = dependency(model.train(), SRC, TGT)
     assert found.coupled
     assert found["encoder", "target"].holds  # a batch would have carried the neighbour's target there
     assert found.diagnosis == "batch norm"
     for matrix in found.matrices.values():
         np.testing.assert_array_equal(matrix.depends, matrix.structural)
+    assert found["encoder", "source"].depends[0, 3] == padding
     found = dependency(model.eval(), SRC, TGT)
     assert found.holds
     assert not found.coupled

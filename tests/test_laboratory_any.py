@@ -166,6 +166,11 @@ WRONG = [
         ValueError,
         "dtype float64; the pairs are, boolean",
     ),
+    (
+        lambda: dependency(language_model(), TEXT, expected=np.ones((5, 5), bool)),
+        ValueError,
+        r"expected is a ndarray; it must be a dict.*\('decoder', 'text'\): np.tri",
+    ),
     (lambda: dependency(Fixed([[1.0]], lambda ids, x: x), [0]), ValueError, "has no other token to put in the place"),
     (
         lambda: dependency(Fixed([[1.0]], lambda ids, x: x[0, 0]), [0]),
@@ -266,6 +271,16 @@ def test_with_mask_edits_the_mask_of_the_model_and_only_inside(rng):
         np.testing.assert_allclose(model(src, tgt).detach().numpy(), before, rtol=1e-12)
     np.testing.assert_array_equal(model(src, tgt).detach().numpy(), before)
     assert all("forward" not in vars(module) for module in model.modules())
+
+
+def test_masks_that_do_not_fit_are_refused():
+    model = language_model()
+    with with_mask(model, "*", np.ones((2, 2), bool)), pytest.raises(mg.ShapeError, match="the mask has shape"):
+        model([[4, 5, 6]])
+    for mask in (np.ones((3, 3)), lambda mask: None):
+        with with_mask(model, "*", mask), pytest.raises(mg.DTypeError, match="the mask has dtype"):
+            model([[4, 5, 6]])
+    assert model([[4, 5, 6]]).shape == (1, 3, 13)
 
 
 def test_a_source_that_nobody_may_look_at_does_not_matter(rng):

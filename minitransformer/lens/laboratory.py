@@ -11,8 +11,9 @@ Three verdicts for every pair of a result t and a token s:
   same size. It sees also what has no gradient, and misses what rounding hides; so the two complement each other.
 - **structure**: what the masks let through that the softmaxes really got, composed through the layers.
 
-A masked value is multiplied by an exact 0. That is 0 only for finite values: 0 times infinity is NaN, which then is
-everywhere. So where NaN or infinity turns up there is no verdict, but a FloatingPointError.
+None of them asks whether the model has been trained. A masked value is multiplied by an exact 0. That is 0 only for
+finite values: 0 times infinity is NaN, which then is everywhere. So where NaN or infinity turns up there is no verdict,
+but a FloatingPointError.
 """
 
 from __future__ import annotations
@@ -207,10 +208,14 @@ def dependency(
 
     The model runs in the mode in which it is, so that a BatchNorm in training shows what it lets through; dropout is
     switched off for the while. Modes, buffers and gradients are left as they were. If sentences see each other in a
-    batch, the rows are run one by one. Cost: two runs of a batch of S + T + 1 sentences and one backward pass.
+    batch, the rows are run one by one. Cost: two runs of a batch of S + T + 1 sentences and one backward pass, without
+    fused ops, since somebody looks.
 
-    Raises ValueError for a model that is random or reads no tokens, FloatingPointError where there is NaN or infinity,
-    ShapeError for arguments of other shapes.
+    Structure is known for the three models of this library as long as all their modules are of this library, too, with
+    whatever masks.
+
+    Raises ValueError for a model that is random or reads no tokens, and for an `expected` that does not fit,
+    FloatingPointError where there is NaN or infinity, ShapeError for arguments of other shapes.
 
     >>> from minitransformer import LanguageModel, TransformerConfig
     >>> _ = mg.manual_seed(0)
@@ -264,6 +269,11 @@ def _promise(
     probe: Probe, results: Mapping[str, tuple[int, ...]], expected: Mapping[Pair, Any] | None
 ) -> dict[Pair, Array]:
     """What may depend on what, (R, C) for every pair: by definition, or as the user says."""
+    if not isinstance(expected, Mapping | None):
+        raise ValueError(
+            f"dependency(): expected is a {type(expected).__name__}; it must be a dict from pairs to boolean arrays, "
+            f"such as {{{(list(results)[-1], list(probe.real)[-1])}: np.tri(T, dtype=bool)}}."
+        )
     promise = {}
     for output, (size, _) in results.items():
         for name, real in probe.real.items():
