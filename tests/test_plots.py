@@ -120,6 +120,8 @@ def test_two_recordings_share_one_axis_of_layers(rng):
     x = markers["post-norm: activations"].get_xdata()
     np.testing.assert_allclose(x, [pre.index(layer) + 0.1 for layer in post])
     assert markers["pre-norm: activations"].get_marker() != markers["post-norm: activations"].get_marker()
+    other_way = draw.gradient_flow(dict(reversed(recs.items())))
+    assert tick_labels(other_way.figure.axes[0].xaxis) == pre
 
 
 class Odd(nn.Module):
