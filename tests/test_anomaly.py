@@ -3,6 +3,7 @@
 import gc
 import math
 import weakref
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -25,15 +26,27 @@ def model(rng):
 
 @pytest.mark.parametrize("zeros", [False, True])
 def test_watching_changes_no_number(zeros, either):
+    def plain(model):
+        return core.enable_grad()
+
+    def watched(model):
+        return mg.detect_anomaly(model, zeros=zeros)
+
+    @contextmanager
+    def recorded_as_well(model):
+        with mg.record(model), mg.detect_anomaly(model, zeros=zeros), mg.record(model, keep="values"):
+            yield
+
     results = []
-    for watch in (False, True):
+    for how in (plain, watched, recorded_as_well):
         mg.manual_seed(0)
         model = Transformer(small_config(dropout=0.2))
-        with mg.detect_anomaly(model, zeros=zeros) if watch else core.enable_grad():
+        with how(model):
             train(model)
         results.append([parameter.grad.data for parameter in model.parameters()])
-    for a, b in zip(*results, strict=True):
-        np.testing.assert_array_equal(a, b)
+    for same in zip(*results, strict=True):
+        np.testing.assert_array_equal(same[0], same[1])
+        np.testing.assert_array_equal(same[0], same[2])
 
 
 def test_nothing_is_left_behind_by_an_error(model):

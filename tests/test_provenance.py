@@ -11,7 +11,7 @@ from minigrad.trace.record import measured
 from minitransformer import Transformer
 from tests import anomalies
 from tests.anomalies import PATH, answers, caught, dead, leaf, line_of, planted, probed, train
-from tests.models import small_config
+from tests.models import VARIANTS, sentences, small_config
 
 inf, nan = math.inf, math.nan
 QUESTIONS = "first_nonfinite", "first_nonfinite_gradient", "first_zero_gradient"
@@ -158,6 +158,14 @@ def test_legal_masks_are_no_anomaly(detail, rng):
     assert [getattr(rec, question)() for question in QUESTIONS] == [None, None, None]
     with mg.detect_anomaly(zeros=True):
         run()
+
+
+@pytest.mark.parametrize("detail", ["op", "definition"])
+@pytest.mark.parametrize("variant", [*VARIANTS, {"norm": "batch"}, {"positions": "alibi", "attention": "additive"}])
+def test_a_sound_model_has_no_anomaly_not_even_with_an_empty_sentence(variant, detail, rng):
+    model = Transformer(small_config(**variant))
+    rec = answers(lambda: train(model, sentences(rng, [6, 0, 5])), model, detail=detail)
+    assert [getattr(rec, question)() for question in QUESTIONS] == [None, None, None]
 
 
 def test_overflow_beside_a_mask_is_an_anomaly():
