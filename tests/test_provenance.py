@@ -168,6 +168,13 @@ def test_a_sound_model_has_no_anomaly_not_even_with_an_empty_sentence(variant, d
     assert [getattr(rec, question)() for question in QUESTIONS] == [None, None, None]
 
 
+def test_a_mask_from_before_anybody_looked_is_no_anomaly():
+    masked = leaf([1.0, 2.0]).masked_fill(np.array([True, False]), -inf)
+    assert answers(lambda: masked * 2).first_nonfinite() is None
+    with mg.detect_anomaly():
+        assert (masked * 2).exp().tolist()[0] == 0.0
+
+
 def test_overflow_beside_a_mask_is_an_anomaly():
     x = leaf([1.0, 100.0, 2.0])
     found = answers(lambda: x.masked_fill(np.array([True, False, False]), -inf).exp()).first_nonfinite()
