@@ -11,7 +11,7 @@ import pytest
 import minigrad as mg
 from minigrad import core, nn
 from minigrad.nn import functional as F
-from minigrad.trace import AnomalyError
+from minigrad.trace import AnomalyError, Step
 from minitransformer import Transformer
 from tests.anomalies import PATH, caught, leaf, planted, train
 from tests.models import small_config
@@ -99,19 +99,30 @@ def test_a_parameter_that_becomes_bad_later_is_seen():
 
 
 def test_nothing_is_kept_of_a_graph_that_is_gone():
+    """And it goes without the garbage collector: nothing in it points back."""
+
+    def steps():
+        return sum(type(thing) is Step for thing in gc.get_objects())
+
     w = leaf([1.0, 2.0])
+    gc.collect()
     gc.disable()
     try:
+        before = steps()
         with mg.detect_anomaly():
+            leaf([3.0]).masked_fill(np.array([True]), -inf)
             y = w.masked_fill(np.array([True, False]), -inf).exp() * 2
             node = weakref.ref(y.node)
             detector = core.state.observers[-1]
-            assert len(detector.steps) >= 3
             y.sum().backward()
+            assert len(detector.steps) == 2  # of the leaf, and of y
             del y
             assert node() is None
             assert len(detector.steps) == 1
             assert detector.arrived == {}
+            assert steps() > before
+        del detector
+        assert steps() == before
     finally:
         gc.enable()
 

@@ -278,6 +278,17 @@ def test_what_inherits_its_zeros_is_not_the_first():
     assert (found.step, found.argument) == ("mul#2", "a")
 
 
+def test_only_the_last_backward_pass_counts():
+    w = leaf([-1.0, -2.0])
+
+    def run():
+        (w * 3.0).backward(np.array([0.5, 1.5], np.float32))
+        w.relu().backward(np.array([0.5, 1.5], np.float32))
+
+    for found in (answers(run).first_zero_gradient(), caught(run, zeros=True)):
+        assert (found.step, found.argument) == ("relu", "x")
+
+
 def test_backward_may_begin_with_zeros():
     found = answers(lambda: (X * 2).backward(np.zeros((1, 3), np.float32))).first_zero_gradient()
     assert found.reason == "backward() began with it"
