@@ -65,6 +65,17 @@ def test_nothing_is_left_behind_by_an_error(model):
     train(model)
 
 
+def test_what_an_error_left_behind_is_not_taken_for_a_part_of_the_next_gradient():
+    w, x = leaf([-1.0]), leaf([0.0])
+    with mg.detect_anomaly(zeros=True):
+        y = mg.sqrt(x)
+        with pytest.raises(AnomalyError, match="infinite slope"):
+            (w * 3.0 + y).backward(np.array([1.0], np.float32))
+        with pytest.raises(AnomalyError) as error:
+            w.relu().backward(np.array([1.0], np.float32))
+    assert (error.value.origin.step, error.value.origin.argument) == ("relu", "x")
+
+
 def test_within_a_recording_of_definitions_the_primitive_is_told():
     x = leaf([[2.0, 2.0]])
     with mg.record(detail="definition") as rec:

@@ -29,7 +29,7 @@ def kinds(values: Statistics | None) -> set[str]:
 def value(step: Step, kind: str, arguments: Values) -> str | None:
     """Why `step` made a value of this kind from arguments that had none."""
     op, coming = step.kind, set[str]().union(*map(kinds, arguments.values()))
-    if kind == "nan" and coming == {"-inf"} and any(_is_within(step, name) for name in ROWS):
+    if kind == "nan" and coming and any(_is_within(step, name) for name in ROWS):
         return "all scores of this row are -inf: no key is allowed, and 0 / 0 is left (masked_softmax gives 0 there)"
     if op == "masked_fill":
         return "what is masked was set to it"
@@ -56,10 +56,10 @@ def value(step: Step, kind: str, arguments: Values) -> str | None:
 
 def gradient(step: Step, kind: str, arguments: Values) -> str | None:
     """Why `step` made a gradient of this kind of the finite one that it received."""
-    op, received = step.kind, step.gradient
+    op = step.kind
     if op in STEEP and _has_zeros(arguments.get("a" if op == "pow" else "x")):
         why = f"{STEEP[op]} has an infinite slope at 0"
-        if kind == "nan" and _has_zeros(received):
+        if kind == "nan":
             return f"{why}, and 0 * inf is nan (where() does not help: put a safe value in before the {op})"
         return why
     if op == "div" and _has_zeros(arguments.get("b")):
