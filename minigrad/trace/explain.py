@@ -71,7 +71,7 @@ def gradient(step: Step, kind: str, arguments: Values) -> str | None:
 
 def zero(step: Step, arguments: Values) -> str | None:
     """Why `step` made a gradient that is 0 everywhere of one that is not."""
-    op, y, received = step.kind, step.value, step.gradient
+    op, y = step.kind, step.value
     if y is None:
         return None
     if op == "relu" and y.all_zero:
@@ -80,8 +80,8 @@ def zero(step: Step, arguments: Values) -> str | None:
         return "no row has an allowed key"
     if op in ROWS and y.squares == y.total:
         return "saturated: every row is 1 at one place and 0 elsewhere, and diag(y) - y y^T is 0"
-    if op in ROWS and received is not None and received.least == received.most:
-        return "a softmax does not feel a gradient that is the same for all keys"
+    if op in ROWS:
+        return "a softmax does not feel a gradient that is the same for all keys of a row"
     nothing = [name for name, values in arguments.items() if values is not None and values.all_zero]
     if op in PRODUCTS and nothing:
         return f"multiplied by {nothing[0]}, which is 0 everywhere"
