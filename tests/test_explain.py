@@ -85,6 +85,7 @@ ZEROS = [
     (lambda: (X * 1).sum(-1, keepdim=True).softmax(-1), "softmax", "saturated"),
     (lambda: mg.ops.masked_softmax(X * 1, M & False), "masked_softmax", "no row has an allowed key"),
     (lambda: mg.ops.masked_softmax(X * 1000, M), "masked_softmax", "saturated"),
+    (lambda: (X * 1).sum(-1, keepdim=True).log_softmax(-1), "log_softmax", 'detail="definition"'),
     (lambda: X.exp() * np.zeros(3, np.float32), "mul", "multiplied by b, which is 0 everywhere"),
     (lambda: X.exp().masked_fill(M | True, 1.0), "masked_fill", "all of it is masked"),
     (lambda: mg.where(M & False, X.exp(), 1.0), "where", "all of it is masked"),

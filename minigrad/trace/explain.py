@@ -15,7 +15,8 @@ from .steps import Statistics, Step
 
 Values = Mapping[str, Statistics | None]  # of the arguments, by name
 
-ROWS = ("softmax", "masked_softmax", "log_softmax")
+PROBABILITIES = ("softmax", "masked_softmax")
+ROWS = (*PROBABILITIES, "log_softmax")
 SUMS = ("add", "sub", "mul", "div", "pow", "exp", "sum", "matmul", "linear")  # which can only overflow
 STEEP = {"sqrt": "sqrt", "log": "ln", "pow": "x^b with b < 1"}
 PRODUCTS = ("mul", "matmul", "linear")
@@ -76,11 +77,11 @@ def zero(step: Step, arguments: Values) -> str | None:
         return None
     if op == "relu" and y.all_zero:
         return "every unit is dead: no input is above 0"
-    if op in ROWS and y.all_zero:
+    if op in PROBABILITIES and y.all_zero:
         return "no row has an allowed key"
-    if op in ROWS and y.squares == y.total:
+    if op in PROBABILITIES and y.squares == y.total:
         return "saturated: every row is 1 at one place and 0 elsewhere, and diag(y) - y y^T is 0"
-    if op in ROWS:
+    if op in PROBABILITIES:
         return "a softmax does not feel a gradient that is the same for all keys of a row"
     nothing = [name for name, values in arguments.items() if values is not None and values.all_zero]
     if op in PRODUCTS and nothing:
