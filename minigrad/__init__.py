@@ -38,6 +38,7 @@ from .creation import (
     zeros,
     zeros_like,
 )
+from .draw import graph
 from .kernels import get_num_threads, set_num_threads
 from .memory import keep_freed_memory
 from .ops import (

@@ -65,6 +65,7 @@ PUBLIC = {
     "minigrad.testing",
     "minigrad.torchfile",
     "minigrad.trace",
+    "minigrad.trace.leak",
 }
 
 OPTIONAL = {"tokenizers"}  # in an extra; the one function that needs it says so

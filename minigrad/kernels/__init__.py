@@ -345,7 +345,7 @@ def _renew() -> None:
 def listen(listener: heard.Listener) -> Iterator[None]:
     """Inside, tell `listener` after each kernel that this thread calls its name, the seconds it took, and its arrays.
 
-    What kernels return to be called on the way back goes by their name and "_vjp".
+    These are the arguments, then the results. What kernels return to be called on the way back goes by their name and "_vjp".
 
     >>> names = []
     >>> with listen(lambda name, seconds, arrays: names.append(name)):

@@ -8,3 +8,4 @@ from .record import record
 from .recording import Recording
 from .steps import Argument, Call, Edge, Nonfinite, Source, Split, Statistics, Step
 from .table import Table
+from .tape import of_tape

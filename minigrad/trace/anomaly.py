@@ -64,7 +64,7 @@ class Detector(Observer):
         self.graph: list[Step] = []  # through which the latest backward pass goes; it frees the nodes
 
     # -------------------------------------------------------------------------------------------------------- forward
-    def enter(self, thing: Any) -> None:
+    def enter(self, thing: Any, settings: dict[str, Any]) -> None:
         """Begin a call."""
         self.calls.append(Call(thing, 0, self.calls[-1] if self.calls else None))
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..core import Array
 from ..nn import Module
 from ..op import Op
+from . import flops
 
 
 class Nonfinite(NamedTuple):
@@ -96,12 +97,17 @@ class Argument(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call of a module, or of an op that ran as its definition; `parent` is the call in which it happened."""
+    """One call of a module or an op; `parent` is the call in which it happened.
+
+    Times are in seconds since the recording began, without those that it took itself.
+    """
 
     thing: Module | Op
     number: int  # how many calls of the same thing were before it
     parent: Call | None
+    start: float = 0.0
     seconds: float = 0.0
+    step: Step | None = None  # that an op left behind; none if it ran as its definition, or no gradient is wanted
 
     def __iter__(self) -> Iterator[Call]:
         """This call and those around it, from the inside out."""
@@ -109,6 +115,24 @@ class Call:
         while call is not None:
             yield call
             call = call.parent
+
+
+class WayBack(NamedTuple):
+    """The time in which a step passed its gradient on, in the backward pass number `run`."""
+
+    step: Step
+    run: int
+    start: float
+    seconds: float
+
+
+class KernelCall(NamedTuple):
+    """One call of a kernel; `nbytes` is the size of the arrays that it was given or returned, each counted once."""
+
+    name: str
+    start: float
+    seconds: float
+    nbytes: int
 
 
 @dataclass(slots=True, eq=False)
@@ -157,6 +181,7 @@ class Step:
     module: Module | None = None
     call: Call | None = None
     arguments: tuple[Argument, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)  # of the op, those that are numbers or words
     inputs: list[Edge] = field(default_factory=list)
     uses: list[Edge] = field(default_factory=list)
     value: Statistics | None = None
@@ -183,6 +208,24 @@ class Step:
     def kind(self) -> str:
         """The name of its op, or "leaf"."""
         return "leaf" if self.op is None else self.op.name
+
+    @property
+    def flops(self) -> int | None:
+        """Floating-point operations on the way forward, see `flops`; None for an op that is not in the table."""
+        return flops.forward(self)
+
+    @property
+    def backward_flops(self) -> int | None:
+        """Floating-point operations of one way back, for the arguments that want a gradient."""
+        return flops.backward(self)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of its arguments and its result; 0 if the result is a view of an argument."""
+        if self.op is None or self.op.view:
+            return 0
+        shapes = [(x.shape, x.dtype) for x in self.arguments] + [(self.shape, self.dtype)]
+        return sum(math.prod(shape) * dtype.itemsize for shape, dtype in shapes)
 
     def __repr__(self) -> str:
         return f"<Step {self.serial} {self.kind} {self.shape}>"
