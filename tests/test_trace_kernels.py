@@ -1,5 +1,7 @@
 """Kernels against their NumPy twins on the numbers of a run."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 
@@ -56,22 +58,6 @@ def test_the_numbers_of_the_run_are_what_they_are_without(either):
     assert len(set(losses)) == 3  # the optimiser has done its work
 
 
-def row(table, name):
-    return next(row for row in table if row.name == name)
-
-
-def test_a_kernel_that_is_wrong_is_found(monkeypatch):
-    x = mg.tensor(np.array([[1.0, 2.0], [3.0, 4.0]]), requires_grad=True)
-    correct = reference.softmax_vjp
-    with kernels.use("numpy"):
-        monkeypatch.setattr(kernels, "_chosen", Wrong(softmax_vjp=lambda *a: correct(*a) + 0.25))
-        table = compare_kernels(lambda: x.softmax(-1).backward(np.array([[1.0, 0.0], [1.0, 0.0]])))
-    assert row(table, "softmax").absolute == 0
-    assert row(table, "softmax_vjp")[1:3] == (1, 0.25)
-    p = np.exp([1, 2]) / np.exp([1, 2]).sum()
-    assert row(table, "softmax_vjp").relative == pytest.approx(0.25 / (p[0] * p[1]))
-
-
 class Wrong:
     """The NumPy kernels, but for some."""
 
@@ -82,13 +68,35 @@ class Wrong:
         return getattr(reference, name)
 
 
-def test_what_is_written_in_place_is_compared_too(monkeypatch):
+@contextmanager
+def wrong(**others):
+    with kernels.use("numpy"):  # which brings back what was there before
+        kernels._chosen = Wrong(**others)
+        yield
+
+
+def row(table, name):
+    return next(row for row in table if row.name == name)
+
+
+def test_a_kernel_that_is_wrong_is_found():
+    x = mg.tensor(np.array([[1.0, 2.0], [3.0, 4.0]]), requires_grad=True)
+    correct = reference.softmax_vjp
+    with wrong(softmax_vjp=lambda *a: correct(*a) + 0.25):
+        table = compare_kernels(lambda: x.softmax(-1).backward(np.array([[1.0, 0.0], [1.0, 0.0]])))
+    assert row(table, "softmax").absolute == 0
+    assert row(table, "softmax_vjp")[1:3] == (1, 0.25)
+    p = np.exp([1, 2]) / np.exp([1, 2]).sum()
+    assert row(table, "softmax_vjp").relative == pytest.approx(0.25 / (p[0] * p[1]))
+
+
+def test_what_is_written_in_place_is_compared_too():
     def rescale(x, factor):
         x *= factor + 1
 
-    monkeypatch.setattr(kernels, "_chosen", Wrong(rescale=rescale))
     x = np.array([1.0, -2.0])
-    table = compare_kernels(lambda: kernels.rescale(x, 3.0))
+    with wrong(rescale=rescale):
+        table = compare_kernels(lambda: kernels.rescale(x, 3.0))
     assert row(table, "rescale")[1:] == (1, 2.0, 2 / 6)
     assert x.tolist() == [4, -8]  # once, and by the kernel in use
 
@@ -102,9 +110,9 @@ def test_an_argument_that_is_also_the_place_of_the_result_stays_one(either):
 
 @pytest.mark.parametrize(("value", "expected"), [(np.nan, np.inf), (np.inf, np.inf), (1.0, 0.0)])
 def test_infinity_and_nan_where_the_twin_has_none(monkeypatch, value, expected):
-    monkeypatch.setattr(kernels, "_chosen", Wrong(erf=lambda x: np.array([value, np.nan])))
     monkeypatch.setattr(reference, "erf", lambda x: np.array([1.0, np.nan]))
-    table = compare_kernels(lambda: kernels.erf(np.zeros(2)))
+    with wrong(erf=lambda x: np.array([value, np.nan])):
+        table = compare_kernels(lambda: kernels.erf(np.zeros(2)))
     assert row(table, "erf").absolute == row(table, "erf").relative == expected
 
 
