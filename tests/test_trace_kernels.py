@@ -117,12 +117,14 @@ def test_infinity_and_nan_where_the_twin_has_none(monkeypatch, value, expected):
 
 
 def test_afterwards_nothing_is_compared(either):
-    table = compare_kernels(lambda: kernels.erf(np.zeros(2)))
+    names = []
+    with kernels.compare(lambda name, pairs: names.append(name)):
+        kernels.erf(np.zeros(2))
     with pytest.raises(ZeroDivisionError):
         compare_kernels(lambda: 1 / 0)
     kernels.erf(np.zeros(2))
+    assert names == ["erf"]
     assert kernels.current() == either
-    assert row(table, "erf").calls == 1
 
 
 def test_a_run_can_be_recorded_while_it_is_compared(either):
