@@ -314,7 +314,7 @@ def test_what_cannot_be_asked_for(rec, settings, message):
 def test_a_recording_must_have_ended(tmp_path, who):
     with (
         mg.record() as rec,
-        pytest.raises(RuntimeError, match=rf"{who}\(\): the recording has not ended. Ask after the `with record"),
+        pytest.raises(RuntimeError, match=rf"{who}\(\): no time has been recorded yet. Ask after the `with record"),
     ):
         getattr(rec, who)(*([] if who == "profile" else [tmp_path / "file"]))
 

@@ -20,7 +20,7 @@ from ..op import Op
 from ..writes import closed_over, owner
 from .recording import Recording
 from .residuals import splits
-from .steps import Argument, Call, Edge, KernelCall, Source, Statistics, Step, WayBack
+from .steps import Argument, Call, Edge, KernelCall, Nonfinite, Source, Statistics, Step, WayBack
 
 PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 DETAILS = ("op", "definition")
@@ -72,10 +72,17 @@ def measured(x: Array) -> Statistics:
     if x.dtype.kind != "f":
         x = x.astype(np.float64)
     least, most, total, squares, zeros, nonfinite = kernels.statistics(x)
-    first = None
+    first, kinds = None, ()
     if nonfinite:
-        first = tuple(map(int, np.unravel_index(np.argmin(np.isfinite(x)), x.shape)))
-    return Statistics(x.size, least, most, total, squares, zeros, nonfinite, first)
+        first = _first(~np.isfinite(x))
+        where = {"nan": np.isnan(x), "inf": x == math.inf, "-inf": x == -math.inf}
+        kinds = tuple([Nonfinite(kind, int(on.sum()), _first(on)) for kind, on in where.items() if on.any()])
+    return Statistics(x.size, least, most, total, squares, zeros, nonfinite, first, kinds)
+
+
+def _first(on: Array) -> tuple[int, ...]:
+    """The index of the first element that is true."""
+    return tuple(map(int, np.unravel_index(np.argmax(on), on.shape)))
 
 
 class Recorder(Observer):
@@ -138,13 +145,13 @@ class Recorder(Observer):
             step.forward_seconds = now - self.origin - call.start
             step.kernels = self._kernels(heard)
             step.settings = {name: x for name, x in settings.items() if isinstance(x, int | float | str)}
-        step.arguments = _arguments(node, inputs)
-        step.source = _source()
+        step.source = source_line()
         for position, (parent, x) in enumerate(zip(node.parents, inputs, strict=True)):
             if parent is not None:
-                self._connect(Edge(step, self._known(parent, x), position, _name_of(op, position)))
+                self._connect(Edge(step, self._known(parent, x), position, argument_name(op, position)))
         step.saved = sum(map(self._keep, closed_over(node.products)))
         step.value, step.array = measured(value), self._copy(value)
+        step.arguments = arguments(node, inputs, step.value)
         self._add(step)
         self.origin += perf_counter() - now
 
@@ -155,7 +162,7 @@ class Recorder(Observer):
         child = self._known(node)
         edge = next((e for e in child.inputs if e.position == position), None)
         if edge is None:  # of a step from before the recording
-            edge = Edge(child, self._known(parent), position, _name_of(node.op, position))
+            edge = Edge(child, self._known(parent), position, argument_name(node.op, position))
             self._connect(edge)
         self.arrived.setdefault(parent.serial, []).append((edge, gradient))
         self.origin += perf_counter() - now
@@ -179,7 +186,7 @@ class Recorder(Observer):
                 edge.norm = math.sqrt(kernels.dot(part, part))
                 edge.share = kernels.dot(part, gradient) / squares if squares else math.nan
                 edge.gradient = self._copy(part)
-        step.splits = splits(step, arrived, gradient)
+        step.splits = splits(step, arrived, gradient, squares)
         if not step.is_leaf:
             self.current = step, now - self.origin, len(recording.kernel_calls)
         self.origin += perf_counter() - now
@@ -238,21 +245,24 @@ class Recorder(Observer):
         return array.copy()
 
 
-def _name_of(op: Op | None, position: int) -> str:
+def argument_name(op: Op | None, position: int) -> str:
     """What an op calls the argument at a position; the arguments of `cat` are numbered."""
     return op.names[position] if op is not None and position < len(op.names) else f"x{position}"
 
 
-def _arguments(node: Node, inputs: tuple[Any, ...]) -> tuple[Argument, ...]:
-    found = []
+def arguments(node: Node, inputs: tuple[Any, ...], result: Statistics) -> tuple[Argument, ...]:
+    """What the op of a node was given."""
+    measure, found = result.nonfinite > 0 or result.all_zero, []
     for position, (x, parent) in enumerate(zip(inputs, node.parents, strict=True)):
         if x is not None:
             array = x.data if isinstance(x, Value) else np.asarray(x)
-            found.append(Argument(_name_of(node.op, position), array.shape, array.dtype, parent is not None))
+            value = measured(array) if measure else None
+            name = argument_name(node.op, position)
+            found.append(Argument(name, array.shape, array.dtype, parent is not None, value))
     return tuple(found)
 
 
-def _source() -> Source | None:
+def source_line() -> Source | None:
     """The innermost line outside of this package."""
     frame: Any = sys._getframe(2)
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):

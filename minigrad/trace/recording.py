@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from .. import kernels
 from ..nn import Module
-from . import export, profile, residuals
+from . import export, profile, provenance, residuals
+from .provenance import Origin
 from .steps import Call, Edge, KernelCall, Step, WayBack
 from .table import Table
 
@@ -144,6 +145,26 @@ class Recording:
         `trace.crossings` for the parts themselves.
         """
         return residuals.paths(self.steps, self.root, self[step] if isinstance(step, str) else step)
+
+    # ----------------------------------------------------------------------------------------------------- provenance
+    def first_nonfinite(self) -> Origin | None:
+        """Where the first value came from that is NaN or infinite; None if all are finite.
+
+        It is that of an op with good arguments, or one that came in with a parameter or an argument. -inf is no
+        mistake as long as it stays what a mask has put there.
+        """
+        return provenance.first_nonfinite(self)
+
+    def first_nonfinite_gradient(self) -> Origin | None:
+        """Where on the way back the first gradient came from that is NaN or infinite; None if all are finite."""
+        return provenance.first_nonfinite_gradient(self)
+
+    def first_zero_gradient(self) -> Origin | None:
+        """Where on the way back a gradient first became 0 everywhere; None if that did not happen.
+
+        Either an op made it of a gradient that was not 0, or parts that were not 0 cancelled.
+        """
+        return provenance.first_zero_gradient(self)
 
     # -------------------------------------------------------------------------------------------------------- profile
     def profile(self, by: str = "op", depth: int | None = None) -> Table:

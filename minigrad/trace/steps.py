@@ -14,8 +14,19 @@ from ..op import Op
 from . import flops
 
 
+class Nonfinite(NamedTuple):
+    """The elements of an array that are "nan", "inf" or "-inf": how many there are, and where the first one is."""
+
+    kind: str
+    count: int
+    first: tuple[int, ...]
+
+
 class Statistics(NamedTuple):
-    """Of an array: its size; of its finite elements extrema, sums and zeros; of the others the number and the first."""
+    """Of an array: its size; of its finite elements extrema, sums and zeros; of the others the number and the first.
+
+    `kinds` tells the others apart.
+    """
 
     size: int
     least: float
@@ -25,6 +36,7 @@ class Statistics(NamedTuple):
     zeros: int
     nonfinite: int
     first_nonfinite: tuple[int, ...] | None
+    kinds: tuple[Nonfinite, ...] = ()
 
     @property
     def norm(self) -> float:
@@ -71,12 +83,16 @@ class Source(NamedTuple):
 
 
 class Argument(NamedTuple):
-    """An array that an op was given; `wanted` says whether a gradient goes there."""
+    """An array that an op was given; `wanted` says whether a gradient goes there.
+
+    Its statistics are taken only where the result is not finite, or 0 everywhere, so that one may ask why.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: Any
     wanted: bool
+    value: Statistics | None = None
 
 
 @dataclass(slots=True, eq=False)

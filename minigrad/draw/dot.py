@@ -1,0 +1,209 @@
+"""A picture in DOT, the language of Graphviz.
+
+The look of all pictures is decided here. What a colour says, a shape, a border or a word says too.
+"""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+from .layout import Bus, Layout, layout
+from .outline import Outline, outline, printable
+from .picture import Arrow, Box, Frame, Picture
+
+if TYPE_CHECKING:
+    from graphviz import Digraph
+
+# One family, because renderers know the widths of its letters: with a list of families they guess.
+FONT = "Helvetica"
+INK, GREY = "#222222", "#767676"
+
+# Light tints of the palette of Okabe and Ito, which readers with any kind of colour vision can tell apart.
+SHAPES = {
+    "op": {"shape": "box", "style": "rounded", "fillcolor": "#f4f4f4"},
+    "module": {"shape": "box", "fillcolor": "#e3f0fa"},
+    "parameter": {"shape": "note", "fillcolor": "#fdf1d6"},
+    "input": {"shape": "invhouse", "fillcolor": "#dff3ec", "margin": "0.02,0"},
+    "constant": {"shape": "hexagon", "fillcolor": "#f4f4f4", "margin": "0,0.02"},
+    "output": {"shape": "box", "peripheries": "2", "fillcolor": "#fbe6da"},
+    "more": {"shape": "plaintext", "fillcolor": "#ffffff"},
+}
+BORDERS = {
+    "zero": {"fillcolor": "#ffffff"},  # hollow
+    "not reached": {"style": "dashed", "fillcolor": "#ffffff"},
+    "not computed": {"style": "dotted", "fillcolor": "#ffffff"},
+    "not recorded": {"style": "dotted", "fillcolor": "#ffffff", "color": "#b0b0b0"},
+}
+
+
+def dot(picture: Picture) -> str:
+    """The picture in DOT (https://graphviz.org/doc/info/lang.html).
+
+    Data flows from top to bottom. In a deep picture a frame that holds only a few boxes is a row of them from left to
+    right, and two frames of which neither has to wait for the other stand side by side: see `draw.layout`.
+
+    Raises:
+        DrawError: if a key is used twice, or names nothing.
+
+    >>> from minigrad.draw.picture import Box
+    >>> print(dot(Picture("one box", [Box("x", "x", "input", ["(2, 3)"])])))  # doctest: +ELLIPSIS
+    digraph {
+        ...
+        b0 [label=<<B>x</B><BR/><FONT POINT-SIZE="10">(2, 3)</FONT>> fillcolor="#dff3ec" ... shape=cds ...]
+    }
+    <BLANKLINE>
+    """
+    from graphviz import Digraph
+
+    items = outline(picture)
+    graph = Digraph(
+        graph_attr={
+            "label": heading(picture),
+            "labelloc": "t",
+            "labeljust": "l",
+            "fontname": FONT,
+            "fontcolor": INK,
+            "newrank": "true",  # boxes of different frames can stand at one height
+            "nodesep": "0.22",
+            "ranksep": "0.26",
+            "pad": "0.15",
+            "bgcolor": "#ffffff",
+        },
+        node_attr={"fontname": FONT, "fontsize": "12", "fontcolor": INK, "height": "0.3", "margin": "0.11,0.07"},
+        edge_attr={"fontname": FONT, "fontsize": "10", "fontcolor": INK, "arrowsize": "0.6"},
+    )
+    plan = layout(picture, items)
+    names = {box.key: f"b{i}" for i, box in enumerate(picture.boxes)}
+    names |= {frame.key: f"cluster_f{i}" for i, frame in enumerate(picture.frames)}
+    add_inside(graph, None, items, names, plan)
+    on_bus = {id(arrow) for bus in plan.buses for arrows in bus.stops.values() for arrow in arrows}
+    free = {id(arrow) for arrow in plan.free}
+    for arrow in picture.arrows:
+        if id(arrow) not in on_bus:
+            constraint = {"constraint": "false"} if id(arrow) in free else {}
+            graph.edge(names[arrow.tail], names[arrow.head], **arrow_attributes(arrow), **constraint)
+    for bus in plan.buses:
+        add_bus(graph, bus, names)
+    return graph.source
+
+
+def add_inside(graph: Digraph, key: str | None, items: Outline, names: dict[str, str], plan: Layout) -> None:
+    """Adds to `graph`, which stands for the frame with this key, all that is inside it."""
+    if key in plan.rows:
+        graph.attr(rank="same")
+        for bus in plan.buses:
+            if key in bus.stops:  # the arrow that nobody sees keeps the stop at the left end of the row
+                graph.node(stop_name(bus, key, names), shape="point", width="0.04", color="#555555", tooltip=" ")
+                graph.edge(stop_name(bus, key, names), names[items[key][0].key], style="invis")
+    for item in items[key]:
+        if isinstance(item, Box):
+            graph.node(names[item.key], **box_attributes(item))
+        elif items[item.key]:
+            with graph.subgraph(name=names[item.key]) as inner:
+                inner.attr(**frame_attributes(item))
+                add_inside(inner, item.key, items, names, plan)
+
+
+def add_bus(graph: Digraph, bus: Bus, names: dict[str, str]) -> None:
+    """One line from the tail to the lowest stop and on to the uppermost, and from each stop its own arrows."""
+    above, lit = None, False
+    for key, arrows in bus.stops.items():
+        stop = stop_name(bus, key, names)
+        for arrow in arrows:
+            graph.edge(stop, names[arrow.head], **arrow_attributes(arrow))
+        if above is not None:
+            graph.edge(above, stop, weight="10", **line_attributes(lit))
+        lit = lit or any(arrow.highlighted for arrow in arrows)
+        above = stop
+    if above is not None:
+        graph.edge(names[bus.tail], above, constraint="false", tailport="e", **line_attributes(lit))
+
+
+def stop_name(bus: Bus, row: str, names: dict[str, str]) -> str:
+    return f"{names[bus.tail]}_{names[row].removeprefix('cluster_')}"
+
+
+def box_attributes(box: Box) -> dict[str, str]:
+    """Shape by kind, border by status, colour by what the picture shows."""
+    shape = SHAPES[box.kind] | {"color": GREY, "penwidth": "1"} | BORDERS.get(box.status, {})
+    styles = {"filled", SHAPES[box.kind].get("style", "filled"), shape.get("style", "filled")}
+    shape["style"] = ",".join(sorted(styles))
+    if box.fill is not None and not box.status:
+        shape |= {"fillcolor": box.fill, "fontcolor": ink_on(box.fill)}
+    if box.highlighted:
+        shape |= {"color": "#000000", "penwidth": "3"}
+    small = box.lines + ([box.status] if box.status else [])
+    lines = [f"<B>{marked_up(box.title)}</B>" if box.title else " "]
+    lines += [f'<FONT POINT-SIZE="10">{marked_up(line) or " "}</FONT>' for line in small]
+    return {"label": f"<{'<BR/>'.join(lines)}>", "tooltip": tooltip(box.note or box.title)} | shape
+
+
+def arrow_attributes(arrow: Arrow) -> dict[str, str]:
+    """Width, colour and style are those of the arrow, unless it is highlighted."""
+    attributes = {
+        "color": arrow.colour or "#555555",
+        "penwidth": f"{arrow.width:.3g}",
+        "style": arrow.style,
+        "tooltip": tooltip(arrow.note or arrow.label),
+    }
+    if arrow.highlighted:
+        attributes |= {"color": "#000000", "penwidth": f"{max(arrow.width, 3):.3g}", "style": "bold"}
+    if arrow.label:
+        attributes["label"] = f"< {marked_up(arrow.label)} >"
+    return attributes
+
+
+def line_attributes(lit: bool) -> dict[str, str]:
+    """A part of a bus, lit if a highlighted arrow comes along it."""
+    return {"arrowhead": "none", "tooltip": " "} | (
+        {"color": "#000000", "penwidth": "3"} if lit else {"color": "#555555"}
+    )
+
+
+def frame_attributes(frame: Frame) -> dict[str, str]:
+    """A quiet line around, the title at the upper left."""
+    attributes = {
+        "label": f"<{marked_up(frame.title) or ' '}>",
+        "tooltip": tooltip(frame.note or frame.title),
+        "style": "rounded",
+        "color": "#c4c4c4",
+        "fontsize": "10",
+        "fontcolor": "#555555",
+        "margin": "7",
+        "penwidth": "1",
+        "labeljust": "r",
+    }
+    return attributes | ({"color": "#000000", "penwidth": "3"} if frame.highlighted else {})
+
+
+def heading(picture: Picture) -> str:
+    """The title, and below it the legend."""
+    lines = [f'<FONT POINT-SIZE="14"><B>{marked_up(picture.title)}</B></FONT>'] if picture.title else []
+    lines += [f'<FONT POINT-SIZE="10" COLOR="#555555">{marked_up(line)}</FONT>' for line in picture.legend if line]
+    return "<" + "".join(f'{line}<BR ALIGN="LEFT"/>' for line in lines) + ">" if lines else ""
+
+
+def marked_up(text: str) -> str:
+    """Text inside an HTML-like label. A backslash is an entity, as Graphviz would read \\N as the name of the node.
+
+    >>> marked_up('a < "b" & \\\\N')
+    'a &lt; &quot;b&quot; &amp; &#92;N'
+    """
+    return html.escape(printable(text)).replace("\\", "&#92;").replace("\n", "<BR/>")
+
+
+def tooltip(text: str) -> str:
+    """Text in double quotes, where entities are read as in a label; without any, the renderer would show its own."""
+    return html.escape(printable(text)).replace("\\", "&#92;").replace("\n", "&#10;") or " "
+
+
+def ink_on(colour: str) -> str:
+    """Black or white, whichever is easier to read on "#rrggbb" (relative luminance, WCAG 2.1).
+
+    >>> ink_on("#0072b2"), ink_on("#f0e442")
+    ('#ffffff', '#222222')
+    """
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return "#ffffff" if 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.3 else INK
