@@ -1,4 +1,3 @@
 """Pictures of what was recorded."""
 
 from .graph import Graph, graph
-from .outline import DrawError

@@ -31,7 +31,9 @@ def strongest_path(recording: Recording, to: str | None) -> tuple[set[Edge], lis
         if target not in best:
             words.append(f"no gradient came to {recording.name(target)}")
         elif recording.runs:
-            words.append(f"highlighted: the strongest path to {recording.name(target)}, {math.exp(best[target]):.2%} of it")
+            words.append(
+                f"highlighted: the strongest path to {recording.name(target)}, {math.exp(best[target]):.2%} of it"
+            )
         else:
             words.append(f"highlighted: the shortest path to {recording.name(target)}; there are no gradients yet")
     return path, [*words[:3], f"... and {len(words) - 3} more"] if len(words) > 3 else words

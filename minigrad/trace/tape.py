@@ -24,7 +24,9 @@ def of_tape(tensor: Tensor, model: Module | None = None) -> Recording:
     [('add', 'a', 'leaf'), ('add', 'b', 'leaf'), ('sum', 'x', 'add')]
     """
     if tensor.node is None:
-        raise GradError("graph(): there is no graph: no leaf has requires_grad=True, or no_grad() was on. Switch it on.")
+        raise GradError(
+            "graph(): there is no graph: no leaf has requires_grad=True, or no_grad() was on. Switch it on."
+        )
     recording = Recording(model, "tape", "stats")
     nodes = _below(tensor.node)
     steps = {}
