@@ -11,6 +11,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+
 from ..op import Op
 from ..trace import Edge, Recording, Statistics, Step
 from .folds import sharing
@@ -45,7 +47,7 @@ def short(x: float) -> str:
     return f"{x:.3g}"
 
 
-# ---------------------------------------------------------------------------------------------------------- gradients
+# ------------------------------------------------------------------------------------------------------------ gradients
 def _joint(norms: Iterable[float]) -> float:
     """The norm of several arrays together."""
     return math.sqrt(sum(norm**2 for norm in norms))
@@ -80,8 +82,8 @@ def leaving(steps: Sequence[Step]) -> tuple[float, bool] | None:
     for parent, edges in sent.items():
         if len(edges) > 1 and len(edges) == len(parent.uses) and parent.gradient is not None:
             norms.append(parent.gradient.norm)
-        elif len(edges) > 1 and all(edge.gradient is not None for edge in edges):
-            norms.append(math.sqrt(float((sum(edge.gradient for edge in edges) ** 2).sum())))
+        elif len(kept := [edge.gradient for edge in edges if edge.gradient is not None]) == len(edges):
+            norms.append(math.sqrt(float((np.sum(kept, axis=0) ** 2).sum())))
         else:
             norms.append(sum(edge.norm for edge in edges if edge.norm is not None))
             bound = bound or len(edges) > 1
@@ -96,7 +98,7 @@ def status(recording: Recording, steps: Sequence[Step]) -> str:
     )
 
 
-# --------------------------------------------------------------------------------------------------------- numbers
+# -------------------------------------------------------------------------------------------------------------- numbers
 def saturation(steps: Sequence[Step]) -> float | str | None:
     """The part of the rows of all softmaxes in here whose largest entry is above 0.99; None if there is no softmax.
 
@@ -172,7 +174,7 @@ def log_scale(numbers: Sequence[float | None], unit: str = "") -> tuple[Callable
     return scale, words
 
 
-# -------------------------------------------------------------------------------------------------------- texts of boxes
+# ------------------------------------------------------------------------------------------------------- texts of boxes
 def _number(x: Statistics) -> str:
     """A single element as it is, of an array the root mean square."""
     return short(x.total if x.size == 1 and not x.nonfinite else x.rms)
