@@ -69,7 +69,7 @@ EXHIBITS = (
         "Dependency",
         "Which results depend on which tokens: by a gradient that is not exactly 0, and by changing the token and "
         "comparing bit for bit. A leak would be a result that sees what it must not.",
-        "lens.dependency_matrices(lens.dependency(model, src, tgt, labels=labels))",
+        "lens.dependency_matrices(lens.dependency(model, src, tgt, labels=labels), source, target)",
         "dependency",
     ),
     Exhibit("Dependency, in words", "", "lens.dependency(model, src, tgt, labels=labels)", "dependency-report"),

@@ -6,4 +6,18 @@ from .graph import Graph, graph
 from .outline import DrawError
 from .page import Section, page, save_page
 from .plots import FlowRow, gradient_flow
-from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, SMALL, VERMILLION, Plot, figure, label_tokens, token_text
+from .style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    SMALL,
+    VERMILLION,
+    Plot,
+    figure,
+    label_tokens,
+    token_text,
+    whole_decades,
+)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..trace import Table
 from .plots import Recordings, by_name, merged
-from .style import BLUE, COLOURS, GREY, HATCHES, SMALL, VERMILLION, Plot, figure
+from .style import BLUE, COLOURS, GREY, HATCHES, SMALL, VERMILLION, Plot, figure, whole_decades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,10 +59,16 @@ def residual_ledger(recordings: Recordings) -> Plot:
             _draw_norms(norms, table, y)
             shares.set_title(f"{name}: share of the gradient")
             norms.set_title("norm")
+        drawn = [norm for table in tables.values() for part in ("identity", "branch") for norm in table.column(part)]
+        for norms in grid[1::2]:
+            norms.set(xscale="log", xlim=whole_decades(drawn))
+            norms.xaxis.set_minor_formatter("")
         grid[0].set_yticks(range(len(places)), places, fontsize=SMALL)
         grid[0].set_ylim(len(places) - 0.4, -0.6)
-        drawn = [axes.get_legend_handles_labels() for axes in grid[::2]]
-        legend = {label: handle for handles, labels in drawn for handle, label in zip(handles, labels, strict=True)}
+        drawn_bars = [axes.get_legend_handles_labels() for axes in grid[::2]]
+        legend = {
+            label: handle for handles, labels in drawn_bars for handle, label in zip(handles, labels, strict=True)
+        }
         fig.legend(legend.values(), legend.keys(), loc="outside lower left", ncols=3)
     return Plot(fig, tables)
 
@@ -85,7 +91,6 @@ def _draw_shares(axes: Axes, table: Table, y: list[int]) -> None:
 
 
 def _draw_norms(axes: Axes, table: Table, y: list[int]) -> None:
-    axes.set_xscale("log")
     for part in ("identity", "branch"):
         colour, _, marker = PARTS[part]
         norms = table.column(part)

@@ -6,8 +6,9 @@ Nothing here touches pyplot: a figure belongs to who asked for it, and no settin
 from __future__ import annotations
 
 import io
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -81,6 +82,17 @@ def figure(width: float, height: float, square: bool = False, gap: float = 0.04,
         for axes in made.axes:  # without the noise that the solver leaves in the last digits
             axes.set_position(Bbox(axes.get_position(original=True).get_points().round(6)))
             axes.set_in_layout(True)
+
+
+def whole_decades(values: Iterable[float]) -> tuple[float, float]:
+    """The limits of a logarithmic axis: powers of 10, so that at least two of them have a label.
+
+    >>> whole_decades([0.0, 0.03, 0.5]), whole_decades([])
+    ((0.01, 1.0), (0.1, 1.0))
+    """
+    powers = [math.log10(value) for value in values if 0 < value < math.inf] or [-0.5]
+    least, most = math.floor(min(powers)), math.ceil(max(powers))
+    return 10.0**least, 10.0 ** (most if most > least else least + 1)
 
 
 class Plot(NamedTuple):

@@ -64,6 +64,8 @@ def loss_curves(history: Sequence[Mapping[str, Any]]) -> draw.Plot:
         _noisy(norm, steps, numbers["gradient_norm"], draw.PURPLE, "")
         norm.set(title=_title("norm of the gradient, before clipping", numbers["gradient_norm"]), xlabel="step")
         norm.set_yscale("log", nonpositive="mask")
+        norm.set_ylim(draw.whole_decades(numbers["gradient_norm"]))
+        norm.yaxis.set_minor_formatter("")
         norm.legend()
     return draw.Plot(fig, numbers)
 

@@ -151,7 +151,7 @@ def row_gradients(saturation: Saturation, statistic: str = "row_gradient") -> dr
     >>> from minitransformer import MultiHeadAttention, lens
     >>> x = randn(2, 5, 8)
     >>> plot = row_gradients(lens.saturation(MultiHeadAttention(d_model=8, nhead=2), x, x, x))
-    >>> plot.numbers[""].fractions[-1]
+    >>> float(plot.numbers[""].fractions[-1])
     1.0
     """
     if not saturation:
@@ -161,12 +161,14 @@ def row_gradients(saturation: Saturation, statistic: str = "row_gradient") -> dr
     down = -(-len(numbers) // across)
     with draw.figure(0.8 + 2.5 * across, 0.9 + 1.6 * down) as fig:
         grid = fig.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-        grid[0, 0].set(xscale="log", ylim=(-0.03, 1.03))
+        limits = draw.whole_decades(value for ecdf in numbers.values() for value in ecdf.values)
+        grid[0, 0].set(xscale="log", xlim=limits, ylim=(-0.03, 1.03))
         for axes in grid.flat[len(numbers) :]:
             axes.set_visible(False)
         for axes, (path, ecdf) in zip(grid.flat, numbers.items(), strict=False):
             axes.set_title(path or "(the model)", fontsize=draw.SMALL)
             axes.tick_params(labelbottom=True, labelsize=draw.SMALL)
+            axes.xaxis.set_minor_formatter("")
             _draw_ecdf(axes, ecdf)
         drawn = [axes.get_legend_handles_labels() for axes in grid.flat]
         legend = {label: handle for handles, labels in drawn for handle, label in zip(handles, labels, strict=True)}
