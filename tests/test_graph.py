@@ -131,8 +131,24 @@ def test_parts_can_be_opened_at_any_level():
     graph = mg.graph(recording, level="model", open=["decoder.layers.1.cross_attn"])
     names = {b.key for b in graph.picture.boxes}
     assert {"encoder", "generator", "decoder.layers.1.self_attn", "decoder.layers.1.cross_attn.k_proj.weight"} <= names
-    assert "decoder.layers.1.cross_attn" in {f.key for f in graph.picture.frames}
+    frames = {f.key for f in graph.picture.frames}
+    assert {"decoder.layers.1.cross_attn", "decoder.layers.1.cross_attn.score.scaled_dot_product_attention()"} <= frames
     assert graph.level == "model"
+
+
+def test_an_op_may_be_called_like_a_module():
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tanh = nn.Tanh()
+
+        def forward(self, x):
+            return self.tanh(x.tanh())
+
+    x = mg.ones(2, requires_grad=True)
+    with mg.record(Both()) as recording:
+        recording.model(x)
+    assert [b.key for b in mg.graph(recording, level="model").picture.boxes] == ["leaf", "tanh step", "tanh"]
 
 
 def test_paths_may_be_patterns():

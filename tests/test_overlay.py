@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.draw.overlay import BLUE, GREY, ORANGE, saturation
+from minigrad.draw.overlay import BLUE, GREY, ORANGE, log_scale, saturation
 from tests.recordings import Blocks, arrow, box, every_case, every_level, record_blocks, recorded, regress, titles
 
 
@@ -101,7 +101,9 @@ def test_a_live_tensor_can_be_drawn():
 
 @pytest.mark.parametrize("nodes", ["grad", "value", "time", "memory"])
 def test_colours_follow_the_numbers(nodes):
-    recording = recorded("blocks")
+    recording = record_blocks(Blocks(5, 5))
+    for number, step in enumerate(recording.steps):
+        step.forward_seconds, step.backward_seconds = 1e-3 * (number + 1), 2e-3
     graph = mg.graph(recording, level="op", nodes=nodes)
 
     def number(step):
@@ -113,6 +115,16 @@ def test_colours_follow_the_numbers(nodes):
     reds = [red for _, red in sorted(pairs)]
     assert reds == sorted(reds, reverse=True)  # white is ff, blue has less red
     assert len(set(reds)) > 2
+
+
+def test_one_tiny_number_does_not_make_all_others_look_the_same():
+    scale, words = log_scale([1.0, 0.1, 1e-12, 0.0, None, float("nan")])
+    places = [scale(x) for x in (1.0, 0.1, 1e-12, 0.0, None, float("nan"))]
+    assert places[1:] == [pytest.approx(0.75), 0, 0, None, None]
+    assert places[0] == pytest.approx(1)
+    assert words == "0.0001 and less to 1, by its logarithm"
+    assert [log_scale([2.0, 2.0])[0](x) for x in (2.0, 0.0)] == [0.5, 0]
+    assert log_scale([0.0, None])[1] == "which nothing here has"
 
 
 def test_time_and_memory_are_sums():
@@ -216,7 +228,7 @@ def test_the_path_to_a_parameter_is_the_strongest_one():
         ("add", "sum"),
     ]
     assert [b.key for b in graph.picture.boxes if b.highlighted] == ["leaf", "mul", "add", "sum"]
-    assert "highlighted: the strongest path to leaf, 75.00% of it" in graph.picture.legend
+    assert "highlighted: the strongest path to leaf, 75.00% of its gradient" in graph.picture.legend
 
 
 @every_level

@@ -20,6 +20,7 @@ from .levels import Group, is_parameter
 
 BLUE, ORANGE, GREY, INK, SKY, WHITE = "#0072b2", "#d55e00", "#bbbbbb", "#444444", "#56b4e9", "#ffffff"
 WIDTHS = 0.8, 4.0  # points
+DECADES = 4
 NODES = ("grad", "value", "time", "memory", "saturation")
 EDGES = ("share", "norm", "none")
 SOFTMAXES = ("softmax", "masked_softmax")
@@ -160,17 +161,24 @@ def fills(nodes: str, numbers: Sequence[float | None]) -> tuple[list[str | None]
 
 
 def log_scale(numbers: Sequence[float | None], unit: str = "") -> tuple[Callable[[float | None], float | None], str]:
-    """A function to [0, 1] by the logarithm, and its ends in words; None for what is not there or no finite number."""
+    """A function to [0, 1] by the logarithm, and its ends in words; None for what is not there or no finite number.
+
+    It begins at most `DECADES` below the largest number: one tiny gradient must not make all others look the same.
+    """
     there = [x for x in numbers if x is not None and 0 < x < math.inf]
-    low, high = min(there, default=1.0), max(there, default=1.0)
+    high = max(there, default=1.0)
+    low = max(min(there, default=1.0), high / 10**DECADES)
     span = math.log10(high / low)
 
     def scale(x: float | None) -> float | None:
         if x is None or not 0 <= x < math.inf:
             return None
-        return 0.0 if x == 0 else math.log10(x / low) / span if span else 0.5
+        if x == 0:
+            return 0.0
+        return max(math.log10(x / low) / span, 0.0) if span else 0.5
 
-    words = f"{short(low)}{unit} to {short(high)}{unit}, by its logarithm" if there else "which nothing here has"
+    less = " and less" if any(x < low for x in there) else ""
+    words = f"{short(low)}{unit}{less} to {short(high)}{unit}, by its logarithm" if there else "which nothing here has"
     return scale, words
 
 
