@@ -38,6 +38,7 @@ from .creation import (
     zeros,
     zeros_like,
 )
+from .draw import graph
 from .kernels import get_num_threads, set_num_threads
 from .memory import keep_freed_memory
 from .ops import (
@@ -60,7 +61,7 @@ from .ops import (
 )
 from .random import manual_seed
 from .tensor import Tensor
-from .trace import record
+from .trace import AnomalyError, compare, detect_anomaly, record
 from .version import __version__
 
 float32, float64, int32, int64 = np.float32, np.float64, np.int32, np.int64

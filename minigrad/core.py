@@ -131,7 +131,7 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
             if parent is None or d is None:
                 continue
             if type(d) is not np.ndarray or d.shape != parent.shape or d.dtype != parent.dtype:
-                d = _fit(d, parent, node)
+                d = fit(d, parent, node)
             for observer in observers:
                 observer.edge(node, position, parent, d if position or so_far is None else d - so_far)
             if parent not in gradients:
@@ -154,7 +154,7 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
         accumulate(node.holder(), gradients.pop(node))
 
 
-def _fit(d: Any, parent: Node, node: Node) -> Array:
+def fit(d: Any, parent: Node, node: Node) -> Array:
     """`d` in the shape and dtype of the parent that it belongs to."""
     d = np.asarray(d)
     if d.shape != parent.shape:

@@ -68,8 +68,8 @@ def is_grad_enabled() -> bool:
 class Observer:
     """Sees every node and gradient of its thread while it is in `observe(...)`: to be copied if kept, never changed."""
 
-    def enter(self, thing: Any) -> None:
-        """A module is called, or an op, which may run as its definition: other ops, until `leave`."""
+    def enter(self, thing: Any, settings: dict[str, Any]) -> None:
+        """A module or an op is called, with keywords; until `leave`, what happens is part of it."""
 
     def leave(self, thing: Any) -> None:
         """The innermost of what was entered has ended, with a result or an exception."""
@@ -102,7 +102,7 @@ def within(thing: Any, run: Callable[..., Any], inputs: tuple[Any, ...], setting
     """run(*inputs, **settings), while the observers know that it is `thing` that runs."""
     observers = state.observers
     for observer in observers:
-        observer.enter(thing)
+        observer.enter(thing, settings)
     try:
         return run(*inputs, **settings)
     finally:

@@ -22,8 +22,8 @@ from rich.table import Table
 import minigrad as mg
 
 from .evaluate import Scores
+from .lens import attention_grid, loss_curves
 from .progress import TrainingProgress
-from .report import attention_figure, loss_figure, save_figure
 from .runs import CHECKPOINT, LOG, PICTURES, Checkpoint, Recipe, Splits, program, save, written_before
 from .tasks import Pair, Task
 from .train import PATIENCE, Trainer
@@ -176,10 +176,13 @@ class Session:
     def draw(self, trainer: Trainer, pairs: Sequence[Pair]) -> list[Path]:
         """Save the pictures: the course of training, and what the decoder looks at in the longest of 100 sentences."""
         text = max((source for source, _ in pairs[:100]), key=len)
-        return [
-            *save_figure(loss_figure(trainer.history), self.folder, "loss"),
-            *save_figure(attention_figure(*trainer.translator.attention(text)), self.folder, "attention"),
-        ]
+        layers, source, target = trainer.translator.attention(text)
+        heads = {f"{layer}.{head}": maps[None, head] for layer, maps in layers.items() for head in range(len(maps))}
+        plots = {
+            "loss": loss_curves(trainer.history),
+            "attention": attention_grid(heads, source=source, target=target),
+        }
+        return [plot.save(self.folder / f"{name}.{end}") for name, plot in plots.items() for end in ("png", "svg")]
 
 
 def held_out_sets(task: Task) -> dict[str, list[Pair]]:

@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 import minitransformer as mt
 from minigrad.checkpoint import CheckpointError
 from minitransformer import FEED_FORWARDS, NORMS, POSITIONS, TransformerConfig
-from minitransformer.cli import ERROR, OK, USAGE, app
+from minitransformer.cli import app
 from minitransformer.model_options import MODEL_OPTIONS
 from minitransformer.runs import open_checkpoint
+from minitransformer.terminal import ERROR, OK, USAGE
 
 TINY = ["--symbols=4", "--max-length=3", "--steps=2", "--warmup=3", "--eval-every=2", "--no-pictures", "--layers=1"]
 SMALL = ["--d-model=8", "--nhead=2", "--dim-feedforward=8"]

@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 
 import minigrad as mg
 from minitransformer import beam_search, greedy, jacobi, sample
-from minitransformer.cli import ERROR, USAGE, app
+from minitransformer.cli import app
 from minitransformer.decode_options import Decoding
 from minitransformer.runs import CHECKPOINT, open_checkpoint
+from minitransformer.terminal import ERROR, USAGE
 from tests.models import Fickle, unpadded
 
 TINY = ["--symbols=5", "--max-length=4", "--d-model=8", "--nhead=2", "--layers=1", "--dim-feedforward=16", "--steps=4"]

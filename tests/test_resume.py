@@ -16,11 +16,12 @@ import pytest
 from typer.testing import CliRunner
 
 import minigrad as mg
-from minitransformer.cli import INTERRUPTED, OK, app
+from minitransformer.cli import app
 from minitransformer.config import TransformerConfig
 from minitransformer.runs import CHECKPOINT, LOG, Recipe, open_checkpoint, save
 from minitransformer.session import StopRequest
 from minitransformer.tasks import make_task
+from minitransformer.terminal import INTERRUPTED, OK
 from minitransformer.train import TrainConfig, Trainer
 
 TASK = make_task("copy", symbols=3, max_length=4, train_size=90)

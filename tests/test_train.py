@@ -11,7 +11,6 @@ from minitransformer.batching import pad
 from minitransformer.config import TransformerConfig
 from minitransformer.decoding import evaluating
 from minitransformer.evaluate import Translator
-from minitransformer.report import attention_figure, running_mean
 from minitransformer.runs import Recipe
 from minitransformer.session import percent
 from minitransformer.tasks import make_task
@@ -253,20 +252,5 @@ def test_settings_out_of_range_are_named(field, value, rule):
 
 
 # ---------------------------------------------------------------------------------------------------------- the report
-def test_the_running_mean_of_a_straight_line_is_that_line():
-    line = np.linspace(4.0, 1.0, 30)
-    np.testing.assert_allclose(running_mean(line, 7), line)
-    assert running_mean(np.array([0.0, 3.0, 0.0, 0.0]), 3) == pytest.approx([0, 1, 1, 0])
-
-
 def test_only_all_is_a_hundred_percent():
     assert [percent(share) for share in (0.0, 0.99998, 1.0)] == ["0.00%", "99.99%", "100.00%"]
-
-
-@pytest.mark.parametrize("heads", [1, 2, 8])
-def test_the_title_of_the_attention_maps_is_not_cut_off(heads):
-    figure = attention_figure({"layer 0": np.full((heads, 2, 3), 1 / 3)}, ["1", "2", "<eos>"], ["1", "<eos>"])
-    figure.draw_without_rendering()
-    title = figure.texts[0].get_window_extent()
-    assert 0 <= title.x0 < title.x1 <= figure.bbox.width
-    assert figure.axes[-1].get_window_extent().height > 0.4 * figure.bbox.height  # the colour bar

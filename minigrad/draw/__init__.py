@@ -1,1 +1,9 @@
-"""Pictures of what was recorded."""
+"""Pictures of what was recorded, and the style that all figures have."""
+
+from .branches import path_shares, residual_ledger
+from .exhibit import Exhibit, exhibit
+from .graph import Graph, graph
+from .outline import DrawError
+from .page import Section, page, save_page
+from .plots import FlowRow, gradient_flow
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, SMALL, VERMILLION, Plot, figure, label_tokens, token_text

@@ -68,11 +68,12 @@ def _heard(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         start = perf_counter()
         result = function(*arguments, **settings)
         seconds = perf_counter() - start
-        arrays = tuple([x for x in arguments if isinstance(x, np.ndarray)])
+        results = result if isinstance(result, tuple) else (result,)
+        arrays = tuple([x for x in (*arguments, *results) if isinstance(x, np.ndarray)])
         for listener in _active.listeners:
             listener(name, seconds, arrays)
-        if isinstance(result, tuple) and any(callable(part) for part in result):
-            return tuple([_heard(f"{name}_vjp", part) if callable(part) else part for part in result])
+        if any(callable(part) for part in results):
+            return tuple([_heard(f"{name}_vjp", part) if callable(part) else part for part in results])
         return result
 
     return call

@@ -20,7 +20,7 @@ Array = np.ndarray
 _OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
 _SUMMING: Any = _OPTIONS | {"fastmath": {"contract", "reassoc"}}
 BLOCK = 4096  # elements, which stay in the cache while they are looked at three times
-SUM, SQUARES, LEAST, MOST, ZEROS = range(5)
+SUM, SQUARES, ZEROS, LEAST, MOST = range(5)
 
 
 @njit(**_SUMMING)
@@ -79,10 +79,14 @@ def statistics(x: Array) -> tuple[float, float, float, float, int, int]:
         return reference.statistics(x)
     found = np.empty((-(-x.size // BLOCK), 5))
     _measures[x.dtype](0.25 * x.size, len(found), line(x), found)
-    total, squares, _, _, zeros = found.sum(axis=0)
+    if len(found) > 1:
+        total, squares, zeros = found[:, :LEAST].sum(axis=0).tolist()
+        least, most = found[:, LEAST].min().item(), found[:, MOST].max().item()
+    else:  # as for most parameters: NumPy's sums would take longer than the kernel
+        total, squares, zeros, least, most = found[0].tolist()
     if not math.isfinite(squares):  # rare, and worth a second look
         return reference.statistics(x)
-    return float(found[:, LEAST].min()), float(found[:, MOST].max()), float(total), float(squares), int(zeros), 0
+    return least, most, total, squares, int(zeros), 0
 
 
 def dot(x: Array, y: Array) -> float:

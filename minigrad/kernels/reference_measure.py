@@ -14,12 +14,12 @@ def statistics(x: Array) -> tuple[float, float, float, float, int, int]:
     (-4.0, 3.0, -1.0, 25.0, 1, 1)
     """
     finite = np.isfinite(x)
-    inside = np.asarray(x[finite], np.float64)
+    inside = np.where(finite, x, 0).astype(np.float64)
     with np.errstate(over="ignore"):
-        squares = float(inside @ inside)
-    least, most = inside.min(initial=np.inf), inside.max(initial=-np.inf)
-    zeros = int(np.count_nonzero(inside == 0))
-    return float(least), float(most), float(inside.sum()), squares, zeros, x.size - inside.size
+        squares = float(np.vdot(inside, inside))
+    least, most = np.min(x, where=finite, initial=np.inf), np.max(x, where=finite, initial=-np.inf)
+    zeros, others = np.count_nonzero(x == 0), x.size - np.count_nonzero(finite)
+    return float(least), float(most), float(inside.sum()), squares, int(zeros), int(others)
 
 
 def dot(x: Array, y: Array) -> float:

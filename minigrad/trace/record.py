@@ -20,11 +20,12 @@ from ..op import Op
 from ..writes import closed_over, owner
 from .recording import Recording
 from .residuals import splits
-from .steps import Argument, Call, Edge, Source, Statistics, Step
+from .steps import Argument, Call, Edge, KernelCall, Nonfinite, Source, Statistics, Step, WayBack
 
 PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 DETAILS = ("op", "definition")
 KEEPS = ("stats", "values")
+UNHEARD = {"statistics", "dot", "empty"}  # kernels that the recorder uses itself, and one that computes nothing
 
 
 @contextmanager
@@ -62,6 +63,7 @@ def record(
             stack.enter_context(definitions())
         stack.enter_context(observe(recorder))
         stack.enter_context(kernels.listen(recorder.kernel))
+        stack.callback(recorder.end)
         yield recorder.recording
 
 
@@ -70,82 +72,100 @@ def measured(x: Array) -> Statistics:
     if x.dtype.kind != "f":
         x = x.astype(np.float64)
     least, most, total, squares, zeros, nonfinite = kernels.statistics(x)
-    first = None
+    first, kinds = None, ()
     if nonfinite:
-        first = tuple(map(int, np.unravel_index(np.argmin(np.isfinite(x)), x.shape)))
-    return Statistics(x.size, least, most, total, squares, zeros, nonfinite, first)
+        first = _first(~np.isfinite(x))
+        where = {"nan": np.isnan(x), "inf": x == math.inf, "-inf": x == -math.inf}
+        kinds = tuple([Nonfinite(kind, int(on.sum()), _first(on)) for kind, on in where.items() if on.any()])
+    return Statistics(x.size, least, most, total, squares, zeros, nonfinite, first, kinds)
+
+
+def _first(on: Array) -> tuple[int, ...]:
+    """The index of the first element that is true."""
+    return tuple(map(int, np.unravel_index(np.argmax(on), on.shape)))
 
 
 class Recorder(Observer):
-    """Writes into a `Recording`. Its own time is no part of the times that it takes."""
+    """Writes into a `Recording`. Its own time is no part of the times that it takes: its clock stands still here."""
 
     def __init__(self, recording: Recording, limit: int) -> None:
         self.recording, self.room = recording, limit
         self.steps: dict[int, Step] = {}  # by serial number; an id would be used again
-        self.calls: list[tuple[Call, float, int]] = []  # with when they began, and how many kernels had been heard
+        self.calls: list[tuple[Call, dict[str, Any], int]] = []  # under way; how many kernels had been heard before
         self.counts: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self.memory: dict[int, Any] = {}  # that is kept already, for parameters or for the way back
         self.arrived: dict[int, list[tuple[Edge, Array]]] = {}
-        self.heard: list[str] = []
-        self.spent = 0.0  # in here
-        self.current: tuple[Step, float] | None = None  # whose way back is under way, and since when
+        self.current: tuple[Step, float, int] | None = None  # whose way back is under way, since when, and kernels
+        self.origin = perf_counter()  # plus the time spent in here
 
     # -------------------------------------------------------------------------------------------------------- forward
     def kernel(self, name: str, seconds: float, arrays: tuple[Array, ...]) -> None:
         """A kernel was called."""
-        self.heard.append(name)
+        if name in UNHEARD:
+            return  # most of the time within one of the methods below, whose time is taken
+        now = perf_counter()
+        nbytes = sum({id(x): x.nbytes for x in arrays}.values())
+        self.recording.kernel_calls.append(KernelCall(name, now - self.origin - seconds, seconds, nbytes))
+        self.origin += perf_counter() - now
 
-    def enter(self, thing: Any) -> None:
+    def enter(self, thing: Any, settings: dict[str, Any]) -> None:
         """Begin a call."""
-        start = perf_counter()
-        self._end_of_step(start)
+        now = perf_counter()
+        self._end_of_step(now)
         number = self.counts.get(thing, 0)
         self.counts[thing] = number + 1
-        call = Call(thing, number, self.calls[-1][0] if self.calls else None)
-        now = perf_counter()
-        self.spent += now - start
-        self.calls.append((call, now - self.spent, len(self.heard)))
+        call = Call(thing, number, self.calls[-1][0] if self.calls else None, now - self.origin)
+        self.recording.calls.append(call)
+        self.calls.append((call, settings, len(self.recording.kernel_calls)))
+        self.origin += perf_counter() - now
 
     def leave(self, thing: Any) -> None:
         """End a call."""
-        call, start, heard = self.calls.pop()
-        call.seconds = perf_counter() - self.spent - start
-        if not self.calls:
-            del self.heard[heard:]
+        now = perf_counter()
+        call = self.calls.pop()[0]
+        call.seconds = now - self.origin - call.start
+        self.origin += perf_counter() - now
+
+    def end(self) -> None:
+        """End the recording."""
+        now = perf_counter()
+        self._end_of_step(now)
+        self.recording.seconds = now - self.origin
 
     def node(self, node: Node, inputs: tuple[Any, ...], output: Value) -> None:
         """Write down a step."""
         now = perf_counter()
         op, value = node.op, output.data
         assert op is not None
-        call, start, heard = self.calls[-1]
+        call, settings, heard = self.calls[-1]
         own = call.thing is op
         step = Step(node.serial, op, node.shape, node.dtype, node.module, call.parent if own else call)
         if own:
-            step.forward_seconds = now - self.spent - start
-            step.kernels = tuple(self.heard[heard:])
-        step.arguments = _arguments(node, inputs)
-        step.source = _source()
+            call.step = step
+            step.forward_seconds = now - self.origin - call.start
+            step.kernels = self._kernels(heard)
+            step.settings = {name: x for name, x in settings.items() if isinstance(x, int | float | str)}
+        step.source = source_line()
         for position, (parent, x) in enumerate(zip(node.parents, inputs, strict=True)):
             if parent is not None:
-                self._connect(Edge(step, self._known(parent, x), position, _name_of(op, position)))
+                self._connect(Edge(step, self._known(parent, x), position, argument_name(op, position)))
         step.saved = sum(map(self._keep, closed_over(node.products)))
         step.value, step.array = measured(value), self._copy(value)
+        step.arguments = arguments(node, inputs, step.value)
         self._add(step)
-        self.spent += perf_counter() - now
+        self.origin += perf_counter() - now
 
     # ------------------------------------------------------------------------------------------------------- backward
     def edge(self, node: Node, position: int, parent: Node, gradient: Array) -> None:
         """Keep a gradient until all for `parent` are there."""
         now = perf_counter()
-        self._end_of_step(now)
         child = self._known(node)
         edge = next((e for e in child.inputs if e.position == position), None)
         if edge is None:  # of a step from before the recording
-            edge = Edge(child, self._known(parent), position, _name_of(node.op, position))
+            edge = Edge(child, self._known(parent), position, argument_name(node.op, position))
             self._connect(edge)
         self.arrived.setdefault(parent.serial, []).append((edge, gradient))
-        self._begin_step(child, now)
+        self.origin += perf_counter() - now
 
     def gradient(self, node: Node, gradient: Array) -> None:
         """Write down the gradient of a step, and what each edge gave to it."""
@@ -166,24 +186,24 @@ class Recorder(Observer):
                 edge.norm = math.sqrt(kernels.dot(part, part))
                 edge.share = kernels.dot(part, gradient) / squares if squares else math.nan
                 edge.gradient = self._copy(part)
-        step.splits = splits(step, arrived, gradient)
-        self.heard.clear()
-        self._begin_step(step, now)
-
-    def _begin_step(self, step: Step, start: float) -> None:
-        now = perf_counter()
-        self.spent += now - start
-        self.current = step, now
+        step.splits = splits(step, arrived, gradient, squares)
+        if not step.is_leaf:
+            self.current = step, now - self.origin, len(recording.kernel_calls)
+        self.origin += perf_counter() - now
 
     def _end_of_step(self, now: float) -> None:
         if self.current is not None:
-            step, start = self.current
-            step.backward_seconds += now - start
-            step.backward_kernels += tuple(self.heard)
-            self.heard.clear()
+            step, start, heard = self.current
+            way = WayBack(step, self.recording.runs, start, now - self.origin - start)
+            self.recording.ways_back.append(way)
+            step.backward_seconds += way.seconds
+            step.backward_kernels += self._kernels(heard)
             self.current = None
 
     # -------------------------------------------------------------------------------------------------------- helpers
+    def _kernels(self, heard: int) -> tuple[str, ...]:
+        return tuple([call.name for call in self.recording.kernel_calls[heard:]])
+
     def _known(self, node: Node, value: Any = None) -> Step:
         """The step of a node; a leaf, and what was made before the recording began, is met here for the first time."""
         step = self.steps.get(node.serial)
@@ -225,21 +245,24 @@ class Recorder(Observer):
         return array.copy()
 
 
-def _name_of(op: Op | None, position: int) -> str:
+def argument_name(op: Op | None, position: int) -> str:
     """What an op calls the argument at a position; the arguments of `cat` are numbered."""
     return op.names[position] if op is not None and position < len(op.names) else f"x{position}"
 
 
-def _arguments(node: Node, inputs: tuple[Any, ...]) -> tuple[Argument, ...]:
-    found = []
+def arguments(node: Node, inputs: tuple[Any, ...], result: Statistics) -> tuple[Argument, ...]:
+    """What the op of a node was given."""
+    measure, found = result.nonfinite > 0 or result.all_zero, []
     for position, (x, parent) in enumerate(zip(inputs, node.parents, strict=True)):
         if x is not None:
             array = x.data if isinstance(x, Value) else np.asarray(x)
-            found.append(Argument(_name_of(node.op, position), array.shape, array.dtype, parent is not None))
+            value = measured(array) if measure else None
+            name = argument_name(node.op, position)
+            found.append(Argument(name, array.shape, array.dtype, parent is not None, value))
     return tuple(found)
 
 
-def _source() -> Source | None:
+def source_line() -> Source | None:
     """The innermost line outside of this package."""
     frame: Any = sys._getframe(2)
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):

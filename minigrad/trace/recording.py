@@ -10,11 +10,14 @@ from collections import Counter
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
+from .. import kernels
 from ..nn import Module
-from . import residuals
-from .steps import Edge, Step
+from . import export, profile, provenance, residuals
+from .provenance import Origin
+from .steps import Call, Edge, KernelCall, Step, WayBack
 from .table import Table
 
 
@@ -33,8 +36,13 @@ class Recording:
 
     def __init__(self, model: Module | None, detail: str, keep: str) -> None:
         self.model, self.detail, self.keep = model, detail, keep
+        self.kernel_set = kernels.current()
         self.steps: list[Step] = []
         self.edges: list[Edge] = []
+        self.calls: list[Call] = []  # of modules and ops, in the order in which they began
+        self.kernel_calls: list[KernelCall] = []
+        self.ways_back: list[WayBack] = []
+        self.seconds: float | None = None  # from begin to end, without those that the recording took; None before
         self.runs = 0  # backward passes
         self.root: Step | None = None  # where the last backward pass began
         self.dropped = 0  # arrays that were not kept, because there were too many
@@ -137,6 +145,60 @@ class Recording:
         `trace.crossings` for the parts themselves.
         """
         return residuals.paths(self.steps, self.root, self[step] if isinstance(step, str) else step)
+
+    # ----------------------------------------------------------------------------------------------------- provenance
+    def first_nonfinite(self) -> Origin | None:
+        """Where the first value came from that is NaN or infinite; None if all are finite.
+
+        It is that of an op with good arguments, or one that came in with a parameter or an argument. -inf is no
+        mistake as long as it stays what a mask has put there.
+        """
+        return provenance.first_nonfinite(self)
+
+    def first_nonfinite_gradient(self) -> Origin | None:
+        """Where on the way back the first gradient came from that is NaN or infinite; None if all are finite."""
+        return provenance.first_nonfinite_gradient(self)
+
+    def first_zero_gradient(self) -> Origin | None:
+        """Where on the way back a gradient first became 0 everywhere; None if that did not happen.
+
+        Either an op made it of a gradient that was not 0, or parts that were not 0 cancelled.
+        """
+        return provenance.first_zero_gradient(self)
+
+    # -------------------------------------------------------------------------------------------------------- profile
+    def profile(self, by: str = "op", depth: int | None = None) -> Table:
+        """Where the time went, by "op", "module", "kernel" or "step"; `depth` cuts the paths of modules.
+
+        Times are in milliseconds, without those that the recording took; `share` is the part of all of them, and the
+        last row is what happened between. `nbytes` is the size of arguments and results, `kept` that of what is kept
+        for the way back, `flops` counts both ways (see `trace.flops`), and `gflops_per_s` is their number per time. By
+        module, `own_ms` is the time without the modules inside. By kernel, the slowest call may have compiled it.
+
+        Raises ValueError for another `by` or `depth`, RuntimeError while the recording goes on.
+
+        >>> import minigrad as mg
+        >>> model = mg.nn.Linear(3, 2)
+        >>> with mg.record(model) as rec:
+        ...     model(mg.ones(4, 3)).sum().backward()
+        >>> sorted(rec.profile().column("name"))
+        ['(between steps)', 'linear', 'sum']
+        """
+        return profile.profile(self, by, depth)
+
+    def save_trace(self, path: str | Path) -> Path:
+        """Write a timeline in the Trace Event Format, which ui.perfetto.dev and chrome://tracing open.
+
+        Raises RuntimeError while the recording goes on.
+        """
+        return export.save_trace(self, path)
+
+    def save_speedscope(self, path: str | Path) -> Path:
+        """Write a timeline in the format of speedscope.app, which draws flame graphs.
+
+        Raises RuntimeError while the recording goes on.
+        """
+        return export.save_speedscope(self, path)
 
     def status(self, step: Step) -> str:
         """What is known of its gradient: "reached", "zero", "not reached", "not computed", or "not recorded"."""

@@ -35,22 +35,41 @@ def is_residual(step: Step) -> bool:
     return step.kind in ADDITIONS and isinstance(thing, Module) and thing.is_residual
 
 
-def splits(x: Step, arrived: Sequence[tuple[Edge, Array]], gradient: Array) -> dict[int, Split]:
-    """How the gradient of `x` came, for each x + f(x); `arrived` are the gradients on the edges to x."""
-    found = {}
-    squares = kernels.dot(gradient, gradient) if len(arrived) > 1 else 0.0
+def splits(x: Step, arrived: Sequence[tuple[Edge, Array]], gradient: Array, squares: float) -> dict[int, Split]:
+    """How the gradient of `x` came, for each x + f(x); `arrived` are the gradients on the edges to x.
+
+    `squares` is the square of the norm of the gradient; the edges have their norms and shares.
+    """
+    found: dict[int, Split] = {}
     for edge, identity in arrived if len(arrived) > 1 else ():
         if edge.position == 0 and is_residual(edge.child):
             inside = _between(x, edge.child)
-            branch = _sum([part for e, part in arrived if e is not edge and e.child in inside], gradient)
-            other = _sum([part for e, part in arrived if e is not edge and e.child not in inside], gradient)
-            parts = identity, branch, other
-            norms = [math.sqrt(kernels.dot(part, part)) for part in parts]
-            shares = [kernels.dot(part, gradient) / squares if squares else math.nan for part in parts]
+            others = [(e, part) for e, part in arrived if e is not edge]
+            parts = [
+                (edge.norm, edge.share, identity),
+                _together([(e, part) for e, part in others if e.child in inside], gradient, squares),
+                _together([(e, part) for e, part in others if e.child not in inside], gradient, squares),
+            ]
+            norms, shares, arrays = zip(*parts, strict=True)
             product = norms[0] * norms[1]
-            cosine = kernels.dot(identity, branch) / product if product else math.nan
+            cosine = kernels.dot(arrays[0], arrays[1]) / product if product else math.nan
             found[edge.child.serial] = Split(*norms, *shares, cosine)  # pyright: ignore[reportCallIssue]
     return found
+
+
+def _together(
+    parts: Sequence[tuple[Edge, Array]], gradient: Array, squares: float
+) -> tuple[float | None, float | None, Array | None]:
+    """Norm and share of the sum of some gradients, and the sum."""
+    if not parts:
+        return 0.0, 0.0, None
+    edge, total = parts[0]
+    if len(parts) == 1:
+        return edge.norm, edge.share, total
+    for _, part in parts[1:]:
+        total = total + part
+    share = kernels.dot(total, gradient) / squares if squares else math.nan
+    return math.sqrt(kernels.dot(total, total)), share, total
 
 
 def _between(x: Step, addition: Step) -> set[Step]:
@@ -62,13 +81,6 @@ def _between(x: Step, addition: Step) -> set[Step]:
             found.add(step)
             waiting += [e.parent for e in step.inputs]
     return found
-
-
-def _sum(parts: list[Array], like: Array) -> Array:
-    total = parts[0] if parts else like * 0
-    for part in parts[1:]:
-        total = total + part
-    return total
 
 
 def table(steps: Sequence[Step], name: Callable[[Step], str]) -> Table:

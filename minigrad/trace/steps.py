@@ -11,10 +11,22 @@ from typing import Any, NamedTuple
 from ..core import Array
 from ..nn import Module
 from ..op import Op
+from . import flops
+
+
+class Nonfinite(NamedTuple):
+    """The elements of an array that are "nan", "inf" or "-inf": how many there are, and where the first one is."""
+
+    kind: str
+    count: int
+    first: tuple[int, ...]
 
 
 class Statistics(NamedTuple):
-    """Of an array: its size; of its finite elements extrema, sums and zeros; of the others the number and the first."""
+    """Of an array: its size; of its finite elements extrema, sums and zeros; of the others the number and the first.
+
+    `kinds` tells the others apart.
+    """
 
     size: int
     least: float
@@ -24,6 +36,7 @@ class Statistics(NamedTuple):
     zeros: int
     nonfinite: int
     first_nonfinite: tuple[int, ...] | None
+    kinds: tuple[Nonfinite, ...] = ()
 
     @property
     def norm(self) -> float:
@@ -70,22 +83,31 @@ class Source(NamedTuple):
 
 
 class Argument(NamedTuple):
-    """An array that an op was given; `wanted` says whether a gradient goes there."""
+    """An array that an op was given; `wanted` says whether a gradient goes there.
+
+    Its statistics are taken only where the result is not finite, or 0 everywhere, so that one may ask why.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: Any
     wanted: bool
+    value: Statistics | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call of a module, or of an op that ran as its definition; `parent` is the call in which it happened."""
+    """One call of a module or an op; `parent` is the call in which it happened.
+
+    Times are in seconds since the recording began, without those that it took itself.
+    """
 
     thing: Module | Op
     number: int  # how many calls of the same thing were before it
     parent: Call | None
+    start: float = 0.0
     seconds: float = 0.0
+    step: Step | None = None  # that an op left behind; none if it ran as its definition, or no gradient is wanted
 
     def __iter__(self) -> Iterator[Call]:
         """This call and those around it, from the inside out."""
@@ -93,6 +115,24 @@ class Call:
         while call is not None:
             yield call
             call = call.parent
+
+
+class WayBack(NamedTuple):
+    """The time in which a step passed its gradient on, in the backward pass number `run`."""
+
+    step: Step
+    run: int
+    start: float
+    seconds: float
+
+
+class KernelCall(NamedTuple):
+    """One call of a kernel; `nbytes` is the size of the arrays that it was given or returned, each counted once."""
+
+    name: str
+    start: float
+    seconds: float
+    nbytes: int
 
 
 @dataclass(slots=True, eq=False)
@@ -141,6 +181,7 @@ class Step:
     module: Module | None = None
     call: Call | None = None
     arguments: tuple[Argument, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)  # of the op, those that are numbers or words
     inputs: list[Edge] = field(default_factory=list)
     uses: list[Edge] = field(default_factory=list)
     value: Statistics | None = None
@@ -167,6 +208,24 @@ class Step:
     def kind(self) -> str:
         """The name of its op, or "leaf"."""
         return "leaf" if self.op is None else self.op.name
+
+    @property
+    def flops(self) -> int | None:
+        """Floating-point operations on the way forward, see `flops`; None for an op that is not in the table."""
+        return flops.forward(self)
+
+    @property
+    def backward_flops(self) -> int | None:
+        """Floating-point operations of one way back, for the arguments that want a gradient."""
+        return flops.backward(self)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of its arguments and its result; 0 if the result is a view of an argument."""
+        if self.op is None or self.op.view:
+            return 0
+        shapes = [(x.shape, x.dtype) for x in self.arguments] + [(self.shape, self.dtype)]
+        return sum(math.prod(shape) * dtype.itemsize for shape, dtype in shapes)
 
     def __repr__(self) -> str:
         return f"<Step {self.serial} {self.kind} {self.shape}>"

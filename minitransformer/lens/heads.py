@@ -18,6 +18,7 @@ from minigrad import nn
 
 from ..attention import MultiHeadAttention
 from ..decoding import evaluating
+from .oscilloscope import left_as_it_was
 
 Array = np.ndarray
 
@@ -99,15 +100,8 @@ def head_importance(model: nn.Module, loss: Callable[[], mg.Tensor]) -> dict[str
     head on which L does not depend is not in it.
     """
     wanted = [f"{path}.z" for path in attentions(model)]
-    before = [(parameter, parameter.grad) for parameter in model.parameters()]
-    for parameter, _ in before:
-        parameter.grad = None
-    try:
-        with evaluating(model), mg.enable_grad(), nn.capture(model, *wanted, grad=True) as seen:
-            loss().backward()
-    finally:
-        for parameter, grad in before:
-            parameter.grad = grad
+    with evaluating(model), left_as_it_was(model), mg.enable_grad(), nn.capture(model, *wanted, grad=True) as seen:
+        loss().backward()
     importance: dict[str, float] = {}
     for name, runs in seen.all.items():
         path = name.removesuffix(".z")

@@ -6,7 +6,21 @@ import argparse
 import time
 from pathlib import Path
 
-from . import accuracy, decoding, gemm, growth, harness, memory, ops, overhead, physical, softmax, start, step
+from . import (
+    accuracy,
+    decoding,
+    gemm,
+    growth,
+    harness,
+    memory,
+    ops,
+    overhead,
+    physical,
+    recording,
+    softmax,
+    start,
+    step,
+)
 
 ALL = {
     "physical": physical,
@@ -15,6 +29,7 @@ ALL = {
     "ops": ops,
     "overhead": overhead,
     "step": step,
+    "recording": recording,
     "decoding": decoding,
     "growth": growth,
     "memory": memory,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
 import minigrad as mg
+from minigrad import core
 from minigrad.kernels import threads
 from minitransformer import Transformer, TransformerConfig
 
@@ -15,9 +17,12 @@ from . import cases, script
 
 
 class Step:
-    """Forward, loss, backward, Adam."""
+    """Forward, loss, backward, Adam; with `record`, the settings of a recording, inside of one."""
 
-    def __init__(self, config: dict[str, int], dropout: float) -> None:
+    def __init__(
+        self, config: dict[str, int], dropout: float, record: dict[str, str] | None = None, definitions: bool = False
+    ) -> None:
+        self.record, self.definitions = record, definitions
         c = cases.Config(**config)
         mg.manual_seed(0)
         self.model = Transformer(
@@ -42,9 +47,14 @@ class Step:
         return mg.ops.cross_entropy(logits, self.target, ignore_index=cases.PAD, label_smoothing=cases.SMOOTHING)
 
     def __call__(self) -> None:
-        self.optimizer.zero_grad()
-        loss = self.loss()
-        loss.backward()
+        with ExitStack() as stack:
+            if self.record is not None:
+                stack.enter_context(mg.record(self.model, **self.record))
+            elif self.definitions:
+                stack.enter_context(core.definitions())
+            self.optimizer.zero_grad()
+            loss = self.loss()
+            loss.backward()
         self.optimizer.step()
 
     def loss_and_norm(self) -> tuple[float, float]:

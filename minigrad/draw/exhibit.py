@@ -1,0 +1,70 @@
+"""One line of Python, and what it shows: for pages on which what is written is what was run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..trace import Table
+from .graph import Graph
+from .outline import DrawError
+from .page import Section
+from .style import Plot
+
+FORMATS = ("dot", "json", "mmd", "txt")  # in which a graph is saved beside its picture
+
+
+class Exhibit(NamedTuple):
+    """A title, words, an expression, and the name of the files that what it gives is written to."""
+
+    title: str
+    text: str
+    code: str
+    name: str
+
+
+def exhibit(what: Exhibit, names: Mapping[str, Any], folder: Path) -> Section:
+    """Evaluate the expression with these names, write what it gives into the folder, and make a section of it.
+
+    A `Plot` and a `Graph` become pictures, the graph also .dot, .json, .mmd (Mermaid) and .txt; a `Table` is shown and
+    written as .csv; anything else is printed, into .txt. Where an instrument says by a ValueError that there is
+    nothing for it to show, the section says so, too.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     exhibit(Exhibit("A sum", "", "a + b", "sum"), {"a": 1, "b": 2}, Path(folder)).output
+    '3'
+    """
+    section = Section(what.title, what.text, what.code)
+    try:
+        value = eval(what.code, dict(names))
+    except (ValueError, KeyError) as error:
+        section.output = f"Nothing to show: {error.args[0] if error.args else error}"
+        return section
+    if isinstance(value, Graph):
+        _save_graph(section, value, folder, what)
+    elif isinstance(value, Plot):
+        _save(section, value, folder, what)
+    elif isinstance(value, Table):
+        section.tables.append(value)
+        section.links.append((value.save(folder / f"{what.name}.csv").name, f"{what.name}.csv"))
+    else:
+        section.output = str(value)
+        (folder / f"{what.name}.txt").write_text(section.output + "\n", encoding="utf-8")
+    return section
+
+
+def _save(section: Section, value: Any, folder: Path, what: Exhibit) -> None:
+    path = value.save(folder / f"{what.name}.svg")
+    section.pictures.append((path.name, what.title))
+
+
+def _save_graph(section: Section, graph: Graph, folder: Path, what: Exhibit) -> None:
+    try:
+        _save(section, graph, folder, what)
+    except DrawError as error:  # too large to be drawn, or nothing that draws is installed: the other formats say it
+        section.output = str(error)
+    for suffix in FORMATS:
+        path = graph.save(folder / f"{what.name}.{suffix}")
+        section.links.append((path.name, path.name))
