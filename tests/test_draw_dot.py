@@ -38,6 +38,9 @@ def test_boxes_on_a_circle_stay_as_given():
     boxes = [Box(key, key) for key in "abc"]
     arrows = [Arrow("a", "b"), Arrow("b", "a"), Arrow("b", "c"), Arrow("c", "c")]
     assert [box.key for box in in_order(boxes, arrows)] == ["a", "b", "c"]
+    boxes = [Box(key, key) for key in "abdx"]
+    arrows = [Arrow("a", "b"), Arrow("b", "a"), Arrow("d", "d"), Arrow("a", "x"), Arrow("d", "x")]
+    assert [box.key for box in in_order(boxes, arrows)] == ["a", "b", "d", "x"]
 
 
 def test_what_is_no_text_is_replaced():
@@ -157,6 +160,20 @@ def test_a_highlighted_path_is_lit_along_the_bus():
     ]  # up to the stop of layer 2,
     assert (second, names[arrow.head]) in ends  # and out
     assert len(ends) == 3
+
+
+def test_stops_are_kept_in_place_by_arrows_that_nobody_sees():
+    source = dot(pictures.layers(6))
+    hidden = re.findall(r"(b7_b\d+) -> (b\d+) \[style=invis\]", source)
+    seen = re.findall(r"(b7_b\d+) -> (b\d+) \[(?!style=invis)", source)
+    assert sorted(hidden) == sorted(seen)
+    assert len(hidden) == 6
+
+
+def test_what_older_renderers_stumble_over_is_an_entity():
+    label = line_of(dot(Picture("", [Box("x", "]", lines=["\t"])])), "b0")
+    assert "<B>&#93;</B>" in label
+    assert "\t" not in label.strip()
 
 
 def test_dot_says_nothing_that_clips_or_shrinks():
