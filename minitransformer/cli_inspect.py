@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from . import inspection
+from .inspection import INDEX
 from .runs import open_checkpoint
 from .terminal import (
     CheckpointPath,
@@ -18,8 +20,6 @@ from .terminal import (
     use,
     warn_of_unknown,
 )
-
-INDEX = "index.html"
 
 
 def inspect(
@@ -36,8 +36,6 @@ def inspect(
 
     Writes pictures, tables and a page, index.html, that opens in a browser without a network.
     """
-    from . import inspection
-
     with errors_without_traceback("Choose another --out."):
         check_texts([text] if target is None else [text, target])
         if out.exists() and not out.is_dir():

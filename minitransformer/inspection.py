@@ -90,7 +90,7 @@ EXHIBITS = (
         "ledger",
     ),
     *[
-        Exhibit(f"Profile by {by}", "", f"rec.profile(by={by!r}).sort('forward_ms')", f"profile-{by}")
+        Exhibit(f"Profile by {by}", "", f"rec.profile(by={by!r})", f"profile-{by}")
         for by in ("op", "module", "kernel")
     ],
 )

@@ -16,8 +16,8 @@ TARGET = sentences(TOKENS, [5, 5, 3], bos=True)
 PATH = "encoder.layers.1.ffn"
 
 
-def train(model):
-    logits = model(SOURCE, TARGET)
+def train(model, source=SOURCE):
+    logits = model(source, TARGET)
     F.cross_entropy(logits.flatten(0, 1), TARGET.reshape(-1), ignore_index=0).backward()
 
 

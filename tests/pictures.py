@@ -1,10 +1,12 @@
 """Pictures for the tests of what draws them."""
 
-from minigrad.draw.picture import Arrow, Box, Frame, Picture
+from hypothesis import strategies as st
+
+from minigrad.draw.picture import KINDS, Arrow, Box, Frame, Picture
 
 
 def encoder_decoder(n: int = 6, frames: bool = True) -> Picture:
-    """An encoder-decoder of N layers at the level of its sublayers: 5 n + 9 boxes... as `graph` makes it."""
+    """An encoder-decoder of N layers at the level of its sublayers: 5 N + 9 boxes."""
     p = Picture(f"Transformer, N = {n}", legend=["data | grad: norms", "width: norm of the gradient on the arrow"])
 
     def box(key, title, kind, inside, *tails, shares=(), **more):
@@ -155,3 +157,48 @@ def op_level(n: int = 6) -> Picture:
         x = add_norm(f, "norm3", x, ffn(f, x))
     op("", "loss", op("", "cross_entropy", linear(frame("head"), "generator", x)), kind="output")
     return p
+
+
+def layers(n: int = 6) -> Picture:
+    """The same at the level of its layers: an encoder and a decoder of N boxes."""
+    p = Picture("layers", frames=[Frame("encoder", "encoder"), Frame("decoder", "decoder")])
+    p.boxes = [Box("src", "src", "input"), Box("tgt", "tgt", "input")]
+    for stack, x in (("encoder", "src"), ("decoder", "tgt")):
+        for i in range(n):
+            key = f"{stack}.{i}"
+            p.boxes.append(Box(key, f"layers.{i}", "module", inside=stack))
+            p.arrows += [Arrow(x, key), *([Arrow(f"encoder.{n - 1}", key)] if stack == "decoder" else [])]
+            x = key
+    return p
+
+
+def any_picture(text: st.SearchStrategy[str]) -> st.SearchStrategy[Picture]:
+    """Up to 30 boxes in up to 6 frames, with this kind of text in all places; arrows go anywhere."""
+
+    @st.composite
+    def build(draw: st.DrawFn) -> Picture:
+        frames = draw(st.integers(0, 6))
+        boxes = draw(st.integers(0, 30))
+        colour = st.none() | st.from_regex("#[0-9a-f]{6}", fullmatch=True)
+        p = Picture(draw(text), legend=draw(st.lists(text, max_size=2)))
+        for i in range(frames):
+            inside = draw(st.none() | st.sampled_from(range(i))) if i else None
+            p.frames.append(Frame(f"f{i}", draw(text), None if inside is None else f"f{inside}", draw(text)))
+        for i in range(boxes):
+            lines, kind = draw(st.lists(text, max_size=2)), draw(st.sampled_from(KINDS))
+            inside = draw(st.none() | st.integers(0, frames - 1).map("f{}".format)) if frames else None
+            status = draw(st.sampled_from(["", "zero", "not reached", "not computed", "not recorded"]))
+            p.boxes.append(
+                Box(f"b{i}", draw(text), kind, lines, inside, draw(colour), draw(text), status, draw(st.booleans()))
+            )
+        for _ in range(draw(st.integers(0, 2 * boxes)) if boxes else 0):
+            tail, head = (draw(st.integers(0, boxes - 1)) for _ in range(2))
+            if draw(st.integers(0, 9)):  # one in ten may go back
+                tail, head = min(tail, head), max(tail, head)
+            width, style = draw(st.floats(0, 10)), draw(st.sampled_from(["solid", "dashed", "dotted"]))
+            p.arrows.append(
+                Arrow(f"b{tail}", f"b{head}", draw(text), width, draw(colour), style, draw(text), draw(st.booleans()))
+            )
+        return p
+
+    return build()

@@ -3,6 +3,7 @@
 import gc
 import math
 import weakref
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import minigrad as mg
 from minigrad import core, nn
 from minigrad.nn import functional as F
-from minigrad.trace import AnomalyError
+from minigrad.trace import AnomalyError, Step
 from minitransformer import Transformer
 from tests.anomalies import PATH, caught, leaf, planted, train
 from tests.models import small_config
@@ -25,15 +26,27 @@ def model(rng):
 
 @pytest.mark.parametrize("zeros", [False, True])
 def test_watching_changes_no_number(zeros, either):
+    def plain(model):
+        return core.enable_grad()
+
+    def watched(model):
+        return mg.detect_anomaly(model, zeros=zeros)
+
+    @contextmanager
+    def recorded_as_well(model):
+        with mg.record(model), mg.detect_anomaly(model, zeros=zeros), mg.record(model, keep="values"):
+            yield
+
     results = []
-    for watch in (False, True):
+    for how in (plain, watched, recorded_as_well):
         mg.manual_seed(0)
         model = Transformer(small_config(dropout=0.2))
-        with mg.detect_anomaly(model, zeros=zeros) if watch else core.enable_grad():
+        with how(model):
             train(model)
         results.append([parameter.grad.data for parameter in model.parameters()])
-    for a, b in zip(*results, strict=True):
-        np.testing.assert_array_equal(a, b)
+    for same in zip(*results, strict=True):
+        np.testing.assert_array_equal(same[0], same[1])
+        np.testing.assert_array_equal(same[0], same[2])
 
 
 def test_nothing_is_left_behind_by_an_error(model):
@@ -50,6 +63,17 @@ def test_nothing_is_left_behind_by_an_error(model):
     assert rec.first_nonfinite().step == "generator.weight"
     model.generator.weight.data[0, 0] = 0.0
     train(model)
+
+
+def test_what_an_error_left_behind_is_not_taken_for_a_part_of_the_next_gradient():
+    w, x = leaf([-1.0]), leaf([0.0])
+    with mg.detect_anomaly(zeros=True):
+        y = mg.sqrt(x)
+        with pytest.raises(AnomalyError, match="infinite slope"):
+            (w * 3.0 + y).backward(np.array([1.0], np.float32))
+        with pytest.raises(AnomalyError) as error:
+            w.relu().backward(np.array([1.0], np.float32))
+    assert (error.value.origin.step, error.value.origin.argument) == ("relu", "x")
 
 
 def test_within_a_recording_of_definitions_the_primitive_is_told():
@@ -86,19 +110,30 @@ def test_a_parameter_that_becomes_bad_later_is_seen():
 
 
 def test_nothing_is_kept_of_a_graph_that_is_gone():
+    """And it goes without the garbage collector: nothing in it points back."""
+
+    def steps():
+        return sum(type(thing) is Step for thing in gc.get_objects())
+
     w = leaf([1.0, 2.0])
+    gc.collect()
     gc.disable()
     try:
+        before = steps()
         with mg.detect_anomaly():
+            leaf([3.0]).masked_fill(np.array([True]), -inf)
             y = w.masked_fill(np.array([True, False]), -inf).exp() * 2
             node = weakref.ref(y.node)
             detector = core.state.observers[-1]
-            assert len(detector.steps) >= 3
             y.sum().backward()
+            assert len(detector.steps) == 2  # of the leaf, and of y
             del y
             assert node() is None
             assert len(detector.steps) == 1
             assert detector.arrived == {}
+            assert steps() > before
+        del detector
+        assert steps() == before
     finally:
         gc.enable()
 

@@ -112,6 +112,21 @@ def test_a_change_is_that_of_norms(rng):
     assert comparison.table().sort("change")[0].name == "weight"
 
 
+def test_values_alone_may_differ():
+    comparison = mg.compare(run(lambda x: x + 1.0, (3,)), run(lambda x: x + 2.0, (3,)))
+    assert set(comparison.table().column("change")) == {0.0}
+    assert repr(comparison).startswith("<Comparison: 2 steps in both, 1 of them differ;")
+
+
+def test_the_largest_changes_come_first():
+    a = run(lambda x: (x.exp() * x.tanh()).sum(0).sin(), (4, 3))
+    b = run(lambda x: (x.exp() * x.tanh() * x.tanh()).sum(0).sin(), (4, 3))
+    comparison = mg.compare(a, b)
+    largest = sorted([row for row in comparison.table() if row.change], key=lambda row: -abs(row.change))[:5]
+    assert len(largest) == 5
+    assert repr(comparison).rstrip(">").split("\n")[1:] == [f"  {row.change:+.3f}  {row.name}" for row in largest]
+
+
 @pytest.mark.parametrize(
     ("a", "b", "change"),
     [

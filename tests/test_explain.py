@@ -85,6 +85,7 @@ ZEROS = [
     (lambda: (X * 1).sum(-1, keepdim=True).softmax(-1), "softmax", "saturated"),
     (lambda: mg.ops.masked_softmax(X * 1, M & False), "masked_softmax", "no row has an allowed key"),
     (lambda: mg.ops.masked_softmax(X * 1000, M), "masked_softmax", "saturated"),
+    (lambda: (X * 1).sum(-1, keepdim=True).log_softmax(-1), "log_softmax", 'detail="definition"'),
     (lambda: X.exp() * np.zeros(3, np.float32), "mul", "multiplied by b, which is 0 everywhere"),
     (lambda: X.exp().masked_fill(M | True, 1.0), "masked_fill", "all of it is masked"),
     (lambda: mg.where(M & False, X.exp(), 1.0), "where", "all of it is masked"),
@@ -104,9 +105,10 @@ def test_reasons_of_zeros(function, step, reason):
 
 
 def test_a_softmax_does_not_feel_a_constant():
-    x = leaf(np.zeros((2, 4)))
+    """Not even another one for each row; that one row is saturated is not the reason."""
+    x = leaf([[1000.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
 
     def run():
-        (x * 1).softmax(-1).sum().backward()
+        (x * 1).softmax(-1).backward(np.repeat([[0.5], [3.0]], 4, axis=1).astype(np.float32))
 
-    assert "the same for all keys" in answers(run).first_zero_gradient().reason
+    assert "the same for all keys of a row" in answers(run).first_zero_gradient().reason

@@ -13,6 +13,7 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.nn import functional as F
 from minigrad.op import op, registry
+from minigrad.trace import KernelCall
 
 from .models import sentences, small_model
 
@@ -164,6 +165,12 @@ def test_ops_of_which_no_gradient_is_wanted_take_time_too(clock, slow):
     assert [x.name for x in rec.profile("step")] == ["(between steps)"]
 
 
+def test_an_op_that_ran_as_its_definition_is_what_happened_between_its_steps():
+    with mg.record(detail="definition") as rec:
+        leaf(2, 3).softmax(-1)
+    assert set(rec.profile().column("name")) == {"amax", "sub", "exp", "sum", "div", "(between steps)"}
+
+
 def test_steps_from_before_the_recording_pass_gradients_back_in_it(clock, slow):
     y = slow(leaf(2))
     with mg.record() as rec:
@@ -182,6 +189,7 @@ def test_kernels_have_their_share(clock, monkeypatch):
             leaf(5, 6).softmax(-1)
             leaf(5).softmax(-1)
             clock.move(2)
+    assert [(call.start, call.seconds) for call in rec.kernel_calls] == [(0, 4), (4, 4)]
     softmax, rest = rec.profile("kernel")
     assert softmax == ("softmax", 2, 8_000, 0.8, 4e6, 4e6, 4 * (30 + 5), 4 * 35 / 8e9)  # x is the result: counted once
     assert rest == ("(outside of kernels)", None, 2_000, 0.2, None, None, None, None)
@@ -306,7 +314,7 @@ def test_what_cannot_be_asked_for(rec, settings, message):
 def test_a_recording_must_have_ended(tmp_path, who):
     with (
         mg.record() as rec,
-        pytest.raises(RuntimeError, match=rf"{who}\(\): the recording has not ended. Ask after the `with record"),
+        pytest.raises(RuntimeError, match=rf"{who}\(\): no time has been recorded yet. Ask after the `with record"),
     ):
         getattr(rec, who)(*([] if who == "profile" else [tmp_path / "file"]))
 
@@ -433,6 +441,15 @@ def test_a_pass_ends_the_modules_of_the_one_before(clock, slow, tmp_path):
     _, backward = checked_trace(rec.save_trace(tmp_path / "trace.json"))
     once = [("Slowly", 10), ("slow vjp", 5), ("inside (Slowly)", 5), ("slow vjp", 5)]
     assert [(e["name"], e["dur"] / 1e6) for _, e in backward] == [("backward 1", 10), *once, ("backward 2", 10), *once]
+
+
+def test_what_lies_within_a_call_ends_with_it_whatever_the_clock_says(clock, slow, tmp_path):
+    with mg.record() as rec:
+        slow(leaf(2))
+        clock.move(1)
+    rec.kernel_calls.append(KernelCall("late", 1.0, 2.5, 0))
+    forward, _ = checked_trace(rec.save_trace(tmp_path / "trace.json"))
+    assert [(path, event["dur"]) for path, event in forward] == [(["slow"], 3e6), (["slow", "late"], 2e6)]
 
 
 def test_a_file_is_the_same_each_time(rec, tmp_path):

@@ -11,7 +11,7 @@ from minigrad.trace.record import measured
 from minitransformer import Transformer
 from tests import anomalies
 from tests.anomalies import PATH, answers, caught, dead, leaf, line_of, planted, probed, train
-from tests.models import small_config
+from tests.models import VARIANTS, sentences, small_config
 
 inf, nan = math.inf, math.nan
 QUESTIONS = "first_nonfinite", "first_nonfinite_gradient", "first_zero_gradient"
@@ -160,6 +160,21 @@ def test_legal_masks_are_no_anomaly(detail, rng):
         run()
 
 
+@pytest.mark.parametrize("detail", ["op", "definition"])
+@pytest.mark.parametrize("variant", [*VARIANTS, {"norm": "batch"}, {"positions": "alibi", "attention": "additive"}])
+def test_a_sound_model_has_no_anomaly_not_even_with_an_empty_sentence(variant, detail, rng):
+    model = Transformer(small_config(**variant))
+    rec = answers(lambda: train(model, sentences(rng, [6, 0, 5])), model, detail=detail)
+    assert [getattr(rec, question)() for question in QUESTIONS] == [None, None, None]
+
+
+def test_a_mask_from_before_anybody_looked_is_no_anomaly():
+    masked = leaf([1.0, 2.0]).masked_fill(np.array([True, False]), -inf)
+    assert answers(lambda: masked * 2).first_nonfinite() is None
+    with mg.detect_anomaly():
+        assert (masked * 2).exp().tolist()[0] == 0.0
+
+
 def test_overflow_beside_a_mask_is_an_anomaly():
     x = leaf([1.0, 100.0, 2.0])
     found = answers(lambda: x.masked_fill(np.array([True, False, False]), -inf).exp()).first_nonfinite()
@@ -261,6 +276,17 @@ def test_parts_that_cancel_are_told_from_zeros(kernels):
 def test_what_inherits_its_zeros_is_not_the_first():
     found = answers(probed(lambda: ((X * 2).exp() * 0.0).tanh())).first_zero_gradient()
     assert (found.step, found.argument) == ("mul#2", "a")
+
+
+def test_only_the_last_backward_pass_counts():
+    w = leaf([-1.0, -2.0])
+
+    def run():
+        (w * 3.0).backward(np.array([0.5, 1.5], np.float32))
+        w.relu().backward(np.array([0.5, 1.5], np.float32))
+
+    for found in (answers(run).first_zero_gradient(), caught(run, zeros=True)):
+        assert (found.step, found.argument) == ("relu", "x")
 
 
 def test_backward_may_begin_with_zeros():

@@ -71,7 +71,6 @@ PUBLIC = {
 OPTIONAL = {"tokenizers"}  # in an extra; the one function that needs it says so
 HEAVY = {"numba", "graphviz", "matplotlib", "num2words", "rich"} | OPTIONAL  # may be imported inside a function
 COMES_WITH = {"llvmlite": "numba"}  # numba asks for the one version that fits it
-AWAITED = {"graphviz"}  # declared as a dependency, but the part that draws is still to be written
 MAX_LINES = 500
 MAX_ENGINE_LINES = 700
 READ_FIRST = ("minigrad/core.py", "minigrad/op.py", "minigrad/tensor.py")
@@ -350,7 +349,7 @@ def test_names_of_test_modules_are_unique():
 def test_dependencies_are_what_the_packages_import():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     dependencies = declared(project["dependencies"])
-    assert third_party(PACKAGES) - OPTIONAL == dependencies - AWAITED
+    assert third_party(PACKAGES) - OPTIONAL == dependencies
     assert declared(project["optional-dependencies"]["text"]) >= OPTIONAL
 
 

@@ -1,7 +1,7 @@
 """Pictures of what was recorded, and the style that all figures have."""
 
 from .branches import path_shares, residual_ledger
-from .exhibit import Exhibit, exhibit
+from .exhibits import Exhibit, exhibit
 from .graph import Graph, graph
 from .outline import DrawError
 from .page import Section, page, save_page

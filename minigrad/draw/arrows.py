@@ -1,4 +1,4 @@
-"""The arrows of a picture: which edges of the recording one arrow stands for, and what it says about their gradients."""
+"""The arrows of a picture: which edges of a recording one arrow stands for, and what it says of their gradients."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def arrows(
     legend = [f"width of arrows: norm of the gradient, {ends}; of several gradients, the largest"]
     if show == "share":
         legend.append(
-            "colour of arrows: share of the gradient of the tail, <g_e, g> / <g, g>, that comes from the head: blue 100 %, "
-            "orange negative, thin grey below 1 %; in numbers where the tail has several uses"
+            "colour of arrows: share <g_e, g> / <g, g> of the gradient g of the tail that comes from the head: blue "
+            "100%, orange negative, thin grey below 1%; in numbers where the tail has several uses"
         )
     return drawn, [*legend, "dashed arrows: no gradient came here; dotted: it is zero"]
 

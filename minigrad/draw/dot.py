@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # One family, because renderers know the widths of its letters: with a list of families they guess.
 FONT = "Helvetica"
 INK, GREY = "#222222", "#767676"
+PAD = 0.15  # inches around everything
 
 # Light tints of the palette of Okabe and Ito, which readers with any kind of colour vision can tell apart.
 SHAPES = {
@@ -47,12 +48,11 @@ def dot(picture: Picture) -> str:
         DrawError: if a key is used twice, or names nothing.
 
     >>> from minigrad.draw.picture import Box
-    >>> print(dot(Picture("one box", [Box("x", "x", "input", ["(2, 3)"])])))  # doctest: +ELLIPSIS
+    >>> print(dot(Picture("", [Box("x", "x", "input")])))  # doctest: +ELLIPSIS, +NORMALIZE_WHITESPACE
     digraph {
         ...
-        b0 [label=<<B>x</B><BR/><FONT POINT-SIZE="10">(2, 3)</FONT>> fillcolor="#dff3ec" ... shape=cds ...]
+        b0 [label=<<B>x</B>> color="#767676" fillcolor="#dff3ec" ... shape=invhouse style=filled tooltip=x]
     }
-    <BLANKLINE>
     """
     from graphviz import Digraph
 
@@ -67,7 +67,7 @@ def dot(picture: Picture) -> str:
             "newrank": "true",  # boxes of different frames can stand at one height
             "nodesep": "0.22",
             "ranksep": "0.26",
-            "pad": "0.15",
+            "pad": str(PAD),
             "bgcolor": "#ffffff",
         },
         node_attr={"fontname": FONT, "fontsize": "12", "fontcolor": INK, "height": "0.3", "margin": "0.11,0.07"},
@@ -78,11 +78,9 @@ def dot(picture: Picture) -> str:
     names |= {frame.key: f"cluster_f{i}" for i, frame in enumerate(picture.frames)}
     add_inside(graph, None, items, names, plan)
     on_bus = {id(arrow) for bus in plan.buses for arrows in bus.stops.values() for arrow in arrows}
-    free = {id(arrow) for arrow in plan.free}
     for arrow in picture.arrows:
         if id(arrow) not in on_bus:
-            constraint = {"constraint": "false"} if id(arrow) in free else {}
-            graph.edge(names[arrow.tail], names[arrow.head], **arrow_attributes(arrow), **constraint)
+            graph.edge(names[arrow.tail], names[arrow.head], **arrow_attributes(arrow))
     for bus in plan.buses:
         add_bus(graph, bus, names)
     return graph.source
@@ -90,19 +88,30 @@ def dot(picture: Picture) -> str:
 
 def add_inside(graph: Digraph, key: str | None, items: Outline, names: dict[str, str], plan: Layout) -> None:
     """Adds to `graph`, which stands for the frame with this key, all that is inside it."""
+    from graphviz import Digraph
+
     if key in plan.rows:
         graph.attr(rank="same")
-        for bus in plan.buses:
-            if key in bus.stops:  # the arrow that nobody sees keeps the stop at the left end of the row
-                graph.node(stop_name(bus, key, names), shape="point", width="0.04", color="#555555", tooltip=" ")
-                graph.edge(stop_name(bus, key, names), names[items[key][0].key], style="invis")
+        add_stops(graph, key, items[key][0].key, names, plan)
     for item in items[key]:
-        if isinstance(item, Box):
+        if isinstance(item, Frame) and items[item.key]:
+            inner = Digraph(names[item.key], graph_attr=frame_attributes(item))
+            add_inside(inner, item.key, items, names, plan)
+            graph.subgraph(inner)
+        elif isinstance(item, Box):
             graph.node(names[item.key], **box_attributes(item))
-        elif items[item.key]:
-            with graph.subgraph(name=names[item.key]) as inner:
-                inner.attr(**frame_attributes(item))
-                add_inside(inner, item.key, items, names, plan)
+            if item.key in plan.stops:
+                line = Digraph(graph_attr={"rank": "same"})
+                add_stops(line, item.key, item.key, names, plan)
+                graph.subgraph(line)
+
+
+def add_stops(line: Digraph, key: str, first: str, names: dict[str, str], plan: Layout) -> None:
+    """The stops that buses have here. An arrow that nobody sees keeps each to the left of the first box in line."""
+    for bus in plan.stops.get(key, []):
+        stop = stop_name(bus, key, names)
+        line.node(stop, shape="point", width="0.04", color="#555555", tooltip=" ")
+        line.edge(stop, names[first], style="invis")
 
 
 def add_bus(graph: Digraph, bus: Bus, names: dict[str, str]) -> None:
@@ -121,6 +130,7 @@ def add_bus(graph: Digraph, bus: Bus, names: dict[str, str]) -> None:
 
 
 def stop_name(bus: Bus, row: str, names: dict[str, str]) -> str:
+    """What the stop of a bus at a row or box is called in DOT."""
     return f"{names[bus.tail]}_{names[row].removeprefix('cluster_')}"
 
 
@@ -185,17 +195,29 @@ def heading(picture: Picture) -> str:
 
 
 def marked_up(text: str) -> str:
-    """Text inside an HTML-like label. A backslash is an entity, as Graphviz would read \\N as the name of the node.
+    r"""Text inside an HTML-like label.
 
-    >>> marked_up('a < "b" & \\\\N')
-    'a &lt; &quot;b&quot; &amp; &#92;N'
+    >>> marked_up("a < b & c\n")
+    'a &lt; b &amp; c<BR/>'
     """
-    return html.escape(printable(text)).replace("\\", "&#92;").replace("\n", "<BR/>")
+    return escaped(text).replace("\n", "<BR/>")
 
 
 def tooltip(text: str) -> str:
-    """Text in double quotes, where entities are read as in a label; without any, the renderer would show its own."""
-    return html.escape(printable(text)).replace("\\", "&#92;").replace("\n", "&#10;") or " "
+    """Text in double quotes, where entities are read as well, and backslashes twice.
+
+    Where there is no text the renderer would show its own, hence the space.
+    """
+    return escaped(text).replace("&#92;", "&#92;&#92;").replace("\n", "&#10;") or " "
+
+
+def escaped(text: str) -> str:
+    r"""Text with entities, also for what is special to Graphviz only.
+
+    It replaces \N by the name of the node, but not \\N; and it takes a tab without text around it for a mistake, as
+    older ones take a ].
+    """
+    return html.escape(printable(text)).translate({ord("\\"): "&#92;&#92;", ord("]"): "&#93;", ord("\t"): " "})
 
 
 def ink_on(colour: str) -> str:
@@ -206,4 +228,4 @@ def ink_on(colour: str) -> str:
     """
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     red, green, blue = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
-    return "#ffffff" if 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.3 else INK
+    return "#ffffff" if 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.2 else INK

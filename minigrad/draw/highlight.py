@@ -31,9 +31,8 @@ def strongest_path(recording: Recording, to: str | None) -> tuple[set[Edge], lis
         if target not in best:
             words.append(f"no gradient came to {recording.name(target)}")
         elif recording.runs:
-            words.append(
-                f"highlighted: the strongest path to {recording.name(target)}, {math.exp(best[target]):.2%} of it"
-            )
+            share = math.exp(best[target])
+            words.append(f"highlighted: the strongest path to {recording.name(target)}, {share:.2%} of its gradient")
         else:
             words.append(f"highlighted: the shortest path to {recording.name(target)}; there are no gradients yet")
     return path, [*words[:3], f"... and {len(words) - 3} more"] if len(words) > 3 else words

@@ -1,9 +1,9 @@
 """Where things stand, as far as Graphviz has to be told.
 
 Left alone, Graphviz puts each box below the ones it follows from, and a deep model becomes a ribbon. Three rules make
-a page of it, the same for every model. Short frames are rows, like lines of text. Of two deep frames of which one is
-fed by the other, but not by it alone (an encoder and a decoder), neither is below the other. What many rows of one
-frame take from one box of the other (the memory) comes on a bus along their left ends.
+a page of it, the same for every model. Short frames are rows, like lines of text. Of two frames of which one is fed by
+the other, but not by it alone (an encoder and a decoder), neither is below the other. What many boxes of the one take
+from a box of the other (the memory) comes on a bus along their left.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 from .outline import Outline, in_order
 from .picture import Arrow, Box, Frame, Picture
 
-DEEP = 12  # boxes, one below the other: more do not fit on a screen
+DEEP = 8  # boxes, one below the other: more do not fit on a screen
 ROW = 6  # boxes, one beside the other
 
 
 @dataclass
 class Bus:
-    """The arrows that leave `tail` for rows of another frame: those of each row, from the uppermost row down."""
+    """The arrows that leave `tail` for another frame, by where they leave the bus, from the uppermost stop down.
+
+    A stop is at the left end of a row, or beside a box that is in none: the key of the frame, or of the box.
+    """
 
     tail: str
     stops: dict[str, list[Arrow]] = field(default_factory=dict)
@@ -28,11 +31,11 @@ class Bus:
 
 @dataclass
 class Layout:
-    """`rows` are keys of frames; `free` are arrows whose ends may stand at any height; `buses` are made of the rest."""
+    """`rows` are keys of frames; `stops` has the buses that stop somewhere, by the key of the row or box."""
 
     rows: set[str] = field(default_factory=set)
     buses: list[Bus] = field(default_factory=list)
-    free: list[Arrow] = field(default_factory=list)
+    stops: dict[str, list[Bus]] = field(default_factory=dict)
 
 
 def layout(picture: Picture, items: Outline) -> Layout:
@@ -40,20 +43,31 @@ def layout(picture: Picture, items: Outline) -> Layout:
     depth = depths(picture.boxes, picture.arrows)
     if max(depth.values(), default=0) <= DEEP:
         return Layout()
-    result = Layout(rows(picture, items))
     inside = {box.key: box.inside for box in picture.boxes}
+    between = across(picture, items)
+    ends = {inside[end] for arrow in between for end in (arrow.tail, arrow.head)}
+    rows = rows_of(picture, items) - {key for key in ends if key in top(items)}
     buses: dict[str, Bus] = {}
-    for arrow in sorted(across(picture, items), key=lambda arrow: depth[arrow.head]):
+    for arrow in sorted(between, key=lambda arrow: depth[arrow.head]):
         row = inside[arrow.head]
-        if row in result.rows:
-            buses.setdefault(arrow.tail, Bus(arrow.tail)).stops.setdefault(row, []).append(arrow)
-        else:
-            result.free.append(arrow)
-    result.buses = list(buses.values())
-    return result
+        stop = row if row is not None and row in rows else arrow.head
+        buses.setdefault(arrow.tail, Bus(arrow.tail)).stops.setdefault(stop, []).append(arrow)
+    stops: dict[str, list[Bus]] = {}
+    for bus in buses.values():
+        for stop in bus.stops:
+            stops.setdefault(stop, []).append(bus)
+    return Layout(rows, list(buses.values()), stops)
 
 
-def rows(picture: Picture, items: Outline) -> set[str]:
+def top(items: Outline) -> set[str]:
+    """The outermost frames that have company: those of the picture, or those in the one frame around everything."""
+    around = None
+    while len(items[around]) == 1 and isinstance(items[around][0], Frame):
+        around = items[around][0].key
+    return {item.key for item in items[around] if isinstance(item, Frame)}
+
+
+def rows_of(picture: Picture, items: Outline) -> set[str]:
     """The keys of the frames with a few boxes and nothing else."""
     return {
         frame.key
@@ -66,12 +80,9 @@ def across(picture: Picture, items: Outline) -> list[Arrow]:
     """The arrows between two frames that stand side by side.
 
     They do if neither is three times as deep as the other, and the second has a way in that does not lead through the
-    first. Only the outermost frames are asked, those that have company.
+    first. Only the outermost frames are asked.
     """
-    around = None
-    while len(items[around]) == 1 and isinstance(items[around][0], Frame):
-        around = items[around][0].key
-    block = blocks(picture, around)
+    block = blocks(picture, top(items))
     crossing = [a for a in picture.arrows if {a.tail, a.head} <= block.keys() and block[a.tail] != block[a.head]]
     if not crossing:
         return []
@@ -95,13 +106,13 @@ def across(picture: Picture, items: Outline) -> list[Arrow]:
     return [arrow for arrow in crossing if (block[arrow.tail], block[arrow.head]) in apart]
 
 
-def blocks(picture: Picture, around: str | None) -> dict[str, str]:
-    """For each box in a frame that is directly inside `around`: the key of that frame."""
+def blocks(picture: Picture, frames: set[str]) -> dict[str, str]:
+    """For each box that is somewhere inside one of the frames: the key of this frame."""
     inside = {frame.key: frame.inside for frame in picture.frames}
     block: dict[str, str] = {}
     for box in picture.boxes:
         at = box.inside
-        while at is not None and inside[at] != around:
+        while at is not None and at not in frames:
             at = inside[at]
         if at is not None:
             block[box.key] = at

@@ -185,7 +185,7 @@ class Levels:
         boxes use stand together in a box of their own; at the levels of ops, each does.
         """
         modules = self.opened_modules(level) | within
-        modules |= {unit.thing for chain in self.chains.values() for unit in _around_opened(chain, within)}
+        modules |= {module for chain in self.chains.values() for module in _around_opened(chain, within)}
         groups: dict[str, Group] = {}
         of: dict[Step, Group] = {}
         for step in self.recording.steps:
@@ -239,11 +239,11 @@ def _prefixes(path: str) -> Iterator[str]:
         path = path.rpartition(".")[0]
 
 
-def _around_opened(chain: tuple[Unit, ...], within: set[nn.Module]) -> Iterator[Unit]:
-    """The modules around one that is to be opened."""
-    modules = [unit for unit in chain if isinstance(unit.thing, nn.Module)]
-    last = max((i for i, unit in enumerate(modules) if unit.thing in within), default=-1)
-    yield from modules[: last + 1]
+def _around_opened(chain: tuple[Unit, ...], within: set[nn.Module]) -> list[nn.Module]:
+    """The modules around one that is to be opened, and this one."""
+    modules = [unit.thing for unit in chain if isinstance(unit.thing, nn.Module)]
+    last = max((i for i, module in enumerate(modules) if module in within), default=-1)
+    return modules[: last + 1]
 
 
 def _common(groups: Iterable[Group]) -> tuple[Unit, ...]:

@@ -81,6 +81,7 @@ def inside(key: str | None, items: Outline, names: dict[str, str], indent: str) 
 
 
 def box_style(box: Box) -> str:
+    """The look that `dot` gives the box, as far as Mermaid knows it."""
     look = SHAPES[box.kind] | {"color": "#767676", "style": "solid"} | BORDERS.get(box.status, {})
     fill = box.fill if box.fill is not None and not box.status else look["fillcolor"]
     border = f"{look['color']},stroke-width:1px" if not box.highlighted else "#000000,stroke-width:3px"
@@ -88,6 +89,7 @@ def box_style(box: Box) -> str:
 
 
 def arrow_style(arrow: Arrow) -> str:
+    """The look that `dot` gives the arrow."""
     colour, width = arrow.colour or "#555555", arrow.width
     if arrow.highlighted:
         colour, width = "#000000", max(width, 3)
@@ -95,6 +97,7 @@ def arrow_style(arrow: Arrow) -> str:
 
 
 def dashes(style: str) -> str:
+    """Lengths of lines and gaps."""
     return f",stroke-dasharray:{DASHES[style]}" if style in DASHES else ""
 
 

@@ -11,6 +11,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+
 from ..op import Op
 from ..trace import Edge, Recording, Statistics, Step
 from .folds import sharing
@@ -18,6 +20,7 @@ from .levels import Group, is_parameter
 
 BLUE, ORANGE, GREY, INK, SKY, WHITE = "#0072b2", "#d55e00", "#bbbbbb", "#444444", "#56b4e9", "#ffffff"
 WIDTHS = 0.8, 4.0  # points
+DECADES = 4
 NODES = ("grad", "value", "time", "memory", "saturation")
 EDGES = ("share", "norm", "none")
 SOFTMAXES = ("softmax", "masked_softmax")
@@ -45,7 +48,7 @@ def short(x: float) -> str:
     return f"{x:.3g}"
 
 
-# ---------------------------------------------------------------------------------------------------------- gradients
+# ------------------------------------------------------------------------------------------------------------ gradients
 def _joint(norms: Iterable[float]) -> float:
     """The norm of several arrays together."""
     return math.sqrt(sum(norm**2 for norm in norms))
@@ -80,8 +83,8 @@ def leaving(steps: Sequence[Step]) -> tuple[float, bool] | None:
     for parent, edges in sent.items():
         if len(edges) > 1 and len(edges) == len(parent.uses) and parent.gradient is not None:
             norms.append(parent.gradient.norm)
-        elif len(edges) > 1 and all(edge.gradient is not None for edge in edges):
-            norms.append(math.sqrt(float((sum(edge.gradient for edge in edges) ** 2).sum())))
+        elif len(kept := [edge.gradient for edge in edges if edge.gradient is not None]) == len(edges):
+            norms.append(math.sqrt(float((np.sum(kept, axis=0) ** 2).sum())))
         else:
             norms.append(sum(edge.norm for edge in edges if edge.norm is not None))
             bound = bound or len(edges) > 1
@@ -96,7 +99,7 @@ def status(recording: Recording, steps: Sequence[Step]) -> str:
     )
 
 
-# --------------------------------------------------------------------------------------------------------- numbers
+# -------------------------------------------------------------------------------------------------------------- numbers
 def saturation(steps: Sequence[Step]) -> float | str | None:
     """The part of the rows of all softmaxes in here whose largest entry is above 0.99; None if there is no softmax.
 
@@ -158,21 +161,28 @@ def fills(nodes: str, numbers: Sequence[float | None]) -> tuple[list[str | None]
 
 
 def log_scale(numbers: Sequence[float | None], unit: str = "") -> tuple[Callable[[float | None], float | None], str]:
-    """A function to [0, 1] by the logarithm, and its ends in words; None for what is not there or no finite number."""
+    """A function to [0, 1] by the logarithm, and its ends in words; None for what is not there or no finite number.
+
+    It begins at most `DECADES` below the largest number: one tiny gradient must not make all others look the same.
+    """
     there = [x for x in numbers if x is not None and 0 < x < math.inf]
-    low, high = min(there, default=1.0), max(there, default=1.0)
+    high = max(there, default=1.0)
+    low = max(min(there, default=1.0), high / 10**DECADES)
     span = math.log10(high / low)
 
     def scale(x: float | None) -> float | None:
         if x is None or not 0 <= x < math.inf:
             return None
-        return 0.0 if x == 0 else math.log10(x / low) / span if span else 0.5
+        if x == 0:
+            return 0.0
+        return max(math.log10(x / low) / span, 0.0) if span else 0.5
 
-    words = f"{short(low)}{unit} to {short(high)}{unit}, by its logarithm" if there else "which nothing here has"
+    less = " and less" if any(x < low for x in there) else ""
+    words = f"{short(low)}{unit}{less} to {short(high)}{unit}, by its logarithm" if there else "which nothing here has"
     return scale, words
 
 
-# -------------------------------------------------------------------------------------------------------- texts of boxes
+# ------------------------------------------------------------------------------------------------------- texts of boxes
 def _number(x: Statistics) -> str:
     """A single element as it is, of an array the root mean square."""
     return short(x.total if x.size == 1 and not x.nonfinite else x.rms)

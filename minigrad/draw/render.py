@@ -12,8 +12,8 @@ import sysconfig
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from .dot import FONT, dot
-from .outline import DrawError
+from .dot import FONT, PAD, dot
+from .outline import DrawError, printable
 from .picture import Picture
 
 LIMIT = 5000  # boxes and arrows; beyond it the layout takes minutes, and nobody could read it
@@ -61,7 +61,8 @@ def png(picture: Picture, dpi: float | None = None) -> bytes:
     """
     if dpi is not None and not (math.isfinite(dpi) and dpi > 0):
         raise ValueError(f"png(): dpi is {dpi}; it must be a positive number. Try dpi=96.")
-    width, height = map(float, render(picture, "plain").split(None, 4)[2:4])  # "graph SCALE WIDTH HEIGHT", in inches
+    sides = render(picture, "plain").split(None, 4)[2:4]  # "graph SCALE WIDTH HEIGHT", in inches
+    width, height = (float(side) + 2 * PAD for side in sides)
     most = min(SIDE / max(width, height), math.sqrt(PIXELS / (width * height)))
     if dpi is not None and dpi > most:
         raise DrawError(
@@ -109,7 +110,7 @@ def self_contained(source: str, title: str) -> str:
     root = ET.fromstring(source)
     root.set("role", "img")
     for group in list(root.iter(f"{{{SVG}}}g")):
-        note = title if group.get("class") == "graph" else ""
+        note = printable(title) if group.get("class") == "graph" else ""
         for child in list(group):
             link = child.find(f"{{{SVG}}}a") if child.tag == f"{{{SVG}}}g" else None
             if child.tag == f"{{{SVG}}}title":

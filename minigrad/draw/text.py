@@ -76,6 +76,7 @@ def description(box: Box) -> str:
 
 
 def arrow_words(arrow: Arrow, called: dict[str, str]) -> str:
+    """Where it comes from, and what it is called."""
     label = f" ({arrow.label})" if arrow.label else ""
     return one_line(called[arrow.tail] + label + star(arrow.highlighted))
 
@@ -94,12 +95,15 @@ def wrapped(words: list[str], start: str, more: str, width: int) -> list[str]:
 
 
 def star(highlighted: bool) -> str:
+    """The mark of what is highlighted."""
     return " *" if highlighted else ""
 
 
 def one_line(text: str) -> str:
+    """The text with single spaces for all white space."""
     return " ".join(printable(text).split())
 
 
 def shortened(line: str, width: int) -> str:
+    """The line, or its beginning."""
     return line if len(line) <= width else line[: width - 1] + "…"

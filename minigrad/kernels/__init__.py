@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from . import heard, reference
+from . import heard, reference, twins
 from .reference import with_causal
 from .threads import get_num_threads, set_num_threads
 
@@ -345,7 +345,8 @@ def _renew() -> None:
 def listen(listener: heard.Listener) -> Iterator[None]:
     """Inside, tell `listener` after each kernel that this thread calls its name, the seconds it took, and its arrays.
 
-    These are the arguments, then the results. What kernels return to be called on the way back goes by their name and "_vjp".
+    These are the arguments, then the results. What kernels return to be called on the way back goes by their name and
+    "_vjp".
 
     >>> names = []
     >>> with listen(lambda name, seconds, arrays: names.append(name)):
@@ -355,6 +356,27 @@ def listen(listener: heard.Listener) -> Iterator[None]:
     """
     with heard.listening(listener, _renew):
         yield
+
+
+@contextmanager
+def compare(report: twins.Report) -> Iterator[None]:
+    """Inside, every kernel's work is also done by its NumPy twin, on copies: report(name, pairs of arrays).
+
+    The pairs are what both have in their arguments afterwards, written or not, and in their results; the process goes
+    on with those of the kernels in use.
+
+    >>> with use("numpy"), compare(lambda name, pairs: print(name, len(pairs))):
+    ...     y = add(np.ones(2), np.ones(2))
+    add 3
+    """
+    global _chosen
+    before, _chosen = _chosen, twins.Twins(_chosen, reference, report)
+    _renew()
+    try:
+        yield
+    finally:
+        _chosen = before
+        _renew()
 
 
 _choose(os.environ.get("MINIGRAD_KERNELS", "numba"), "MINIGRAD_KERNELS")

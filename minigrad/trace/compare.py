@@ -207,11 +207,15 @@ def _by_place(recording: Recording) -> dict[str, list[Step]]:
 
 def _matched(a: list[Step], b: list[Step]) -> dict[Step, Step]:
     """Steps of the same kind in the same order, as many of them as there are."""
-    kinds = [[step.kind for step in steps] for steps in (a, b)]
-    if kinds[0] == kinds[1]:
-        return dict(zip(a, b, strict=True))
+    length = min(len(a), len(b))  # what is the same at both ends needs no search, which is slow for thousands of steps
+    start = next((i for i in range(length) if a[i].kind != b[i].kind), length)
+    end = next((i for i in range(length - start) if a[~i].kind != b[~i].kind), length - start)
+    inner_a, inner_b = a[start : len(a) - end], b[start : len(b) - end]
+    kinds = [[step.kind for step in steps] for steps in (inner_a, inner_b)]
     blocks = SequenceMatcher(None, *kinds, autojunk=False).get_matching_blocks()
-    return {a[block.a + i]: b[block.b + i] for block in blocks for i in range(block.size)}
+    inner = {inner_a[block.a + i]: inner_b[block.b + i] for block in blocks for i in range(block.size)}
+    ends = zip(a[:start] + a[len(a) - end :], b[:start] + b[len(b) - end :], strict=True)
+    return {**dict(ends), **inner}
 
 
 # ---------------------------------------------------------------------------------------------------------- by module

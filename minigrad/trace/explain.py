@@ -15,7 +15,8 @@ from .steps import Statistics, Step
 
 Values = Mapping[str, Statistics | None]  # of the arguments, by name
 
-ROWS = ("softmax", "masked_softmax", "log_softmax")
+PROBABILITIES = ("softmax", "masked_softmax")
+ROWS = (*PROBABILITIES, "log_softmax")
 SUMS = ("add", "sub", "mul", "div", "pow", "exp", "sum", "matmul", "linear")  # which can only overflow
 STEEP = {"sqrt": "sqrt", "log": "ln", "pow": "x^b with b < 1"}
 PRODUCTS = ("mul", "matmul", "linear")
@@ -29,7 +30,7 @@ def kinds(values: Statistics | None) -> set[str]:
 def value(step: Step, kind: str, arguments: Values) -> str | None:
     """Why `step` made a value of this kind from arguments that had none."""
     op, coming = step.kind, set[str]().union(*map(kinds, arguments.values()))
-    if kind == "nan" and coming == {"-inf"} and any(_is_within(step, name) for name in ROWS):
+    if kind == "nan" and coming and any(_is_within(step, name) for name in ROWS):
         return "all scores of this row are -inf: no key is allowed, and 0 / 0 is left (masked_softmax gives 0 there)"
     if op == "masked_fill":
         return "what is masked was set to it"
@@ -56,10 +57,10 @@ def value(step: Step, kind: str, arguments: Values) -> str | None:
 
 def gradient(step: Step, kind: str, arguments: Values) -> str | None:
     """Why `step` made a gradient of this kind of the finite one that it received."""
-    op, received = step.kind, step.gradient
+    op = step.kind
     if op in STEEP and _has_zeros(arguments.get("a" if op == "pow" else "x")):
         why = f"{STEEP[op]} has an infinite slope at 0"
-        if kind == "nan" and _has_zeros(received):
+        if kind == "nan":
             return f"{why}, and 0 * inf is nan (where() does not help: put a safe value in before the {op})"
         return why
     if op == "div" and _has_zeros(arguments.get("b")):
@@ -71,17 +72,17 @@ def gradient(step: Step, kind: str, arguments: Values) -> str | None:
 
 def zero(step: Step, arguments: Values) -> str | None:
     """Why `step` made a gradient that is 0 everywhere of one that is not."""
-    op, y, received = step.kind, step.value, step.gradient
+    op, y = step.kind, step.value
     if y is None:
         return None
     if op == "relu" and y.all_zero:
         return "every unit is dead: no input is above 0"
-    if op in ROWS and y.all_zero:
+    if op in PROBABILITIES and y.all_zero:
         return "no row has an allowed key"
-    if op in ROWS and y.squares == y.total:
+    if op in PROBABILITIES and y.squares == y.total:
         return "saturated: every row is 1 at one place and 0 elsewhere, and diag(y) - y y^T is 0"
-    if op in ROWS and received is not None and received.least == received.most:
-        return "a softmax does not feel a gradient that is the same for all keys"
+    if op in PROBABILITIES:
+        return "a softmax does not feel a gradient that is the same for all keys of a row"
     nothing = [name for name, values in arguments.items() if values is not None and values.all_zero]
     if op in PRODUCTS and nothing:
         return f"multiplied by {nothing[0]}, which is 0 everywhere"

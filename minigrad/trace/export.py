@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..nn import Module
-from ..version import __version__
 from .profile import ended
 from .steps import Call, KernelCall, Step
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from .recording import Recording
 
 TRACKS = ("forward", "backward")
-EXPORTER = f"minigrad {__version__}"
+EXPORTER = "minigrad"
 SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 
 

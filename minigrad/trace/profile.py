@@ -89,9 +89,9 @@ def profile(recording: Recording, by: str, depth: int | None) -> Table:
 
 
 def ended(recording: Recording, who: str) -> float:
-    """The seconds that were recorded. Raises RuntimeError while they still are."""
+    """The seconds that were recorded. Raises RuntimeError while they still are, and if there never were any."""
     if recording.seconds is None:
-        raise RuntimeError(f"{who}: the recording has not ended. Ask after the `with record(...)` block.")
+        raise RuntimeError(f"{who}: no time has been recorded yet. Ask after the `with record(...)` block.")
     return recording.seconds
 
 

@@ -177,10 +177,10 @@ def zero_gradient(step: Step) -> Suspect | None:
     if step.gradient is None or not step.gradient.all_zero:
         return None
     arrived = _arrived(step)
-    if not arrived or any(edge.norm for edge in arrived):
-        return Suspect(step, None)
-    alive = [e for e in arrived if e.child.gradient is not None and not e.child.gradient.all_zero]
-    return Suspect(step, alive[0]) if alive else None
+    if any(edge.child.gradient is not None and edge.child.gradient.all_zero for edge in arrived):
+        return None
+    cancelled = any(edge.norm for edge in arrived)
+    return Suspect(step, arrived[0] if arrived and not cancelled else None)
 
 
 def of_gradient(recording: Recording, suspect: Suspect) -> Origin:

@@ -1,7 +1,8 @@
-"""One line of Python, and what it shows: for pages on which what is written is what was run."""
+"""A line or two of Python, and what they show: for pages on which what is written is what was run."""
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ FORMATS = ("dot", "json", "mmd", "txt")  # in which a graph is saved beside its 
 
 
 class Exhibit(NamedTuple):
-    """A title, words, an expression, and the name of the files that what it gives is written to."""
+    """A title, words, lines of Python of which the last is an expression, and the name of the files of its value."""
 
     title: str
     text: str
@@ -25,7 +26,7 @@ class Exhibit(NamedTuple):
 
 
 def exhibit(what: Exhibit, names: Mapping[str, Any], folder: Path) -> Section:
-    """Evaluate the expression with these names, write what it gives into the folder, and make a section of it.
+    """Run the lines with these names, write what the last one gives into the folder, and make a section of it.
 
     A `Plot` and a `Graph` become pictures, the graph also .dot, .json, .mmd (Mermaid) and .txt; a `Table` is shown and
     written as .csv; anything else is printed, into .txt. Where an instrument says by a ValueError that there is
@@ -38,7 +39,7 @@ def exhibit(what: Exhibit, names: Mapping[str, Any], folder: Path) -> Section:
     """
     section = Section(what.title, what.text, what.code)
     try:
-        value = eval(what.code, dict(names))
+        value = last_value(what.code, dict(names))
     except (ValueError, KeyError) as error:
         section.output = f"Nothing to show: {error.args[0] if error.args else error}"
         return section
@@ -53,6 +54,20 @@ def exhibit(what: Exhibit, names: Mapping[str, Any], folder: Path) -> Section:
         section.output = str(value)
         (folder / f"{what.name}.txt").write_text(section.output + "\n", encoding="utf-8")
     return section
+
+
+def last_value(code: str, names: dict[str, Any]) -> Any:
+    """Run lines of Python, and return the value of the last one.
+
+    >>> last_value("b = a + 1; b * 2", {"a": 2})
+    6
+    """
+    lines = ast.parse(code)
+    last = lines.body.pop()
+    if not isinstance(last, ast.Expr):
+        raise SyntaxError(f"exhibit(): the last line of {code!r} is no expression. Put the value to show there.")
+    exec(compile(lines, "<exhibit>", "exec"), names)
+    return eval(compile(ast.Expression(last.value), "<exhibit>", "eval"), names)
 
 
 def _save(section: Section, value: Any, folder: Path, what: Exhibit) -> None:
