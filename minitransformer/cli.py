@@ -324,7 +324,7 @@ def translate(
         for chunk in [texts] if texts else chunks(standard_input()):
             normal = [task.normalise(text) for text in chunk]
             empty = empty and not any(normal)
-            warn_of_unknown(translator, normal)
+            warn_of_unknown(translator.source, normal)
             if n_best is None:
                 lines = translator.translate(normal, decoding)
             else:

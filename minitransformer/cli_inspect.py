@@ -45,8 +45,10 @@ def inspect(
         saved = open_checkpoint(checkpoint)
         use(threads)
         translator, normalise = saved.translator(), saved.recipe.task.normalise
-        warn_of_unknown(translator, [normalise(text)])
+        text, target = normalise(text), None if target is None else normalise(target)
+        warn_of_unknown(translator.source, [text])
+        warn_of_unknown(translator.target, [] if target is None else [target])
         with usage_errors():
-            seen = inspection.inspect(translator, normalise(text), out, target if target is None else normalise(target))
+            seen = inspection.inspect(translator, text, out, target)
         typer.echo(seen["translation"])
         typer.echo(f"loss {seen['loss']:.4f} nats per token; open {seen['page']}", err=True)

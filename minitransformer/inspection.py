@@ -89,10 +89,7 @@ EXHIBITS = (
         "rec.ledger().sort('norm')",
         "ledger",
     ),
-    *[
-        Exhibit(f"Profile by {by}", "", f"rec.profile(by={by!r})", f"profile-{by}")
-        for by in ("op", "module", "kernel")
-    ],
+    *[Exhibit(f"Profile by {by}", "", f"rec.profile(by={by!r})", f"profile-{by}") for by in ("op", "module", "kernel")],
 )
 
 
@@ -103,8 +100,8 @@ def inspect(translator: Translator, text: str, folder: Path, target: str | None 
     pictures (.svg), graphs of every level (also .dot, .json, .mmd, .txt), tables (.csv), time lines (trace.json for
     Perfetto, speedscope.json), and a page, index.html. Gradients of parameters stay as they were.
 
-    Returns the path of the page, the translation, the loss, and the verdict on dependencies (None if there is none).
-    Raises ValueError for an empty text, or one whose translation is empty.
+    Returns the path of the page, the translation and the loss.
+    Raises ValueError for an empty text.
     """
     model = translator.model
     src = pad([[*translator.source.encode(text), EOS]])  # (1, S)
@@ -113,8 +110,6 @@ def inspect(translator: Translator, text: str, folder: Path, target: str | None 
     written = greedy(model, src)  # (1, T)
     translation = translator.target.decode(written[0])
     labels = written if target is None else pad([[*translator.target.encode(target), EOS]])
-    if not labels.size:
-        raise ValueError("inspect(): the model translates this by nothing. Give a target to look at.")
     tgt = np.concatenate([[[BOS]], labels[:, :-1]], axis=1)  # what the decoder reads
     source = [*translator.source.tokeniser.split(text), translator.source.tokens[EOS]]
     recordings = {detail: record(model, src, tgt, labels, detail) for detail in ("op", "definition")}
@@ -148,7 +143,7 @@ def inspect(translator: Translator, text: str, folder: Path, target: str | None 
         f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters. It reads: {text}\n\n"
         f"It writes: {translation}\n\nThe loss is the mean cross entropy of "
         f"{'what it wrote' if target is None else repr(target)}: {loss:.4f} nats per token. "
-        "Time lines: trace.json (for Perfetto or chrome://tracing), speedscope.json."
+        "Time lines: trace.json (for Perfetto), speedscope.json."
     )
     page = draw.save_page(folder / INDEX, f"Inside a translation: {text}", lead, sections)
     return {"page": page, "translation": translation, "loss": loss}

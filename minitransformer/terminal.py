@@ -17,9 +17,9 @@ from typer.core import TyperCommand
 import minigrad as mg
 from minigrad.checkpoint import CheckpointError
 
-from .evaluate import Translator
 from .positions import PlaceError
 from .train import TrainingError
+from .vocab import Vocab
 
 OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
 CHUNK = 128  # lines of standard input that are translated together
@@ -117,10 +117,10 @@ def chunks(lines: TextIO) -> Iterator[list[str]]:
         yield chunk
 
 
-def warn_of_unknown(translator: Translator, texts: Sequence[str]) -> None:
+def warn_of_unknown(vocab: Vocab, texts: Sequence[str]) -> None:
     """Name the tokens that the model has never seen."""
     for text in texts:
-        for token in translator.source.unknown(text):
+        for token in vocab.unknown(text):
             typer.echo(
                 f"warning: {token.strip()!r} was never seen in training and is read as <unk>; "
                 "its translation may be wrong.",
