@@ -130,13 +130,10 @@ def inspect(translator: Translator, text: str, folder: Path, target: str | None 
     }
     folder.mkdir(parents=True, exist_ok=True)
     graphs = [
-        Exhibit(
-            f"Graph: {what}", GRAPH, f"mg.graph({'rec' if level != 'primitive' else 'fine'}, level={level!r})", level
-        )
-        for level, what in LEVELS.items()
+        Exhibit(f"Graph: {what}", GRAPH, f"mg.graph({recording}, level={level!r})", f"graph-{level}")
+        for level, (recording, what) in LEVELS.items()
     ]
-    sections = [draw.exhibit(e._replace(name=f"graph-{e.name}"), names, folder) for e in graphs]
-    sections += [draw.exhibit(e, names, folder) for e in EXHIBITS]
+    sections = [draw.exhibit(each, names, folder) for each in (*graphs, *EXHIBITS)]
     rec.save_trace(folder / "trace.json")
     rec.save_speedscope(folder / "speedscope.json")
     lead = (
