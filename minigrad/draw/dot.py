@@ -79,6 +79,8 @@ def dot(picture: Picture, *, as_page: bool = True) -> str:
     names |= {frame.key: f"cluster_f{i}" for i, frame in enumerate(picture.frames)}
     add_inside(graph, None, items, names, plan)
     place = {box.key: (row, i) for row in plan.rows for i, box in enumerate(items[row])}
+    if any(arrow.label and leaps(place.get(arrow.tail), place.get(arrow.head)) for arrow in picture.arrows):
+        graph.attr(ranksep="1.0")  # room for arrows that leap, and their labels, between the rows
     on_bus = {id(arrow) for bus in plan.buses for arrows in bus.stops.values() for arrow in arrows}
     for arrow in picture.arrows:
         if id(arrow) not in on_bus:
