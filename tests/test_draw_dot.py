@@ -99,6 +99,25 @@ def test_a_frame_around_everything_changes_nothing():
     assert plan(framed) == plan(picture)
 
 
+def test_a_row_holds_nothing_that_other_boxes_are_between():
+    boxes = [Box(f"b{i}", "x", inside="f" if i in (3, 5) else "g" if i in (7, 8) else None) for i in range(10)]
+    arrows = [Arrow(f"b{i}", f"b{i + 1}") for i in range(9)]
+    assert plan(Picture("", boxes, arrows, [Frame("f", "f"), Frame("g", "g")])).rows == {"g"}
+
+
+def test_what_is_too_large_for_a_page_has_no_rows():
+    assert plan(pictures.encoder_decoder(18)).rows
+    assert plan(pictures.encoder_decoder(19)).rows == set()
+
+
+def test_labels_of_arrows_that_leap_in_a_row_take_no_space():
+    picture = pictures.encoder_decoder(4)
+    picture.arrows.append(Arrow("decoder.layers.1.self_attn", "decoder.layers.1.ffn", "leap"))
+    lines = [line for line in dot(picture).splitlines() if "leap" in line]
+    assert ["xlabel=< leap >" in line for line in lines] == [True]
+    assert dot(picture).count("xlabel=") == 1
+
+
 def test_a_shallow_picture_needs_no_rows():
     picture = Picture("", [Box("a", "a", inside="f"), Box("b", "b", inside="f")], [Arrow("a", "b")], [Frame("f", "f")])
     assert plan(picture).rows == set()

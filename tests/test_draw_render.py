@@ -219,6 +219,12 @@ def test_what_the_program_complains_of_is_passed_on(programs):
         svg(pictures.everything())
 
 
+def test_a_page_that_the_program_fails_on_is_drawn_in_its_own_way(programs):
+    programs("dot", "if 'rank=same' in sys.stdin.read(): sys.exit(1)" + ANSWER.format("", "drawn"))
+    assert "rank=same" in dot(pictures.encoder_decoder())
+    assert ">drawn</text>" in svg(pictures.encoder_decoder())
+
+
 def test_a_program_that_takes_too_long_is_ended(programs, monkeypatch):
     monkeypatch.setattr(render, "SECONDS", 0.1)
     programs("dot", "import time; time.sleep(60)")

@@ -38,11 +38,12 @@ BORDERS = {
 }
 
 
-def dot(picture: Picture) -> str:
+def dot(picture: Picture, *, as_page: bool = True) -> str:
     """The picture in DOT (https://graphviz.org/doc/info/lang.html).
 
     Data flows from top to bottom. In a deep picture a frame that holds only a few boxes is a row of them from left to
-    right, and two frames of which neither has to wait for the other stand side by side: see `draw.layout`.
+    right, and two frames of which neither has to wait for the other stand side by side: see `draw.layout`. Without
+    `as_page`, Graphviz decides alone.
 
     Raises:
         DrawError: if a key is used twice, or names nothing.
@@ -73,16 +74,20 @@ def dot(picture: Picture) -> str:
         node_attr={"fontname": FONT, "fontsize": "12", "fontcolor": INK, "height": "0.3", "margin": "0.11,0.07"},
         edge_attr={"fontname": FONT, "fontsize": "10", "fontcolor": INK, "arrowsize": "0.6"},
     )
-    plan = layout(picture, items)
+    plan = layout(picture, items) if as_page else Layout()
     names = {box.key: f"b{i}" for i, box in enumerate(picture.boxes)}
     names |= {frame.key: f"cluster_f{i}" for i, frame in enumerate(picture.frames)}
     add_inside(graph, None, items, names, plan)
+    place = {box.key: (row, i) for row in plan.rows for i, box in enumerate(items[row])}
+    if any(arrow.label and leaps(place.get(arrow.tail), place.get(arrow.head)) for arrow in picture.arrows):
+        graph.attr(ranksep="1.0")  # room for arrows that leap, and their labels, between the rows
     on_bus = {id(arrow) for bus in plan.buses for arrows in bus.stops.values() for arrow in arrows}
     for arrow in picture.arrows:
         if id(arrow) not in on_bus:
-            graph.edge(names[arrow.tail], names[arrow.head], **arrow_attributes(arrow))
+            leap = leaps(place.get(arrow.tail), place.get(arrow.head))
+            graph.edge(names[arrow.tail], names[arrow.head], **arrow_attributes(arrow, leap))
     for bus in plan.buses:
-        add_bus(graph, bus, names)
+        add_bus(graph, bus, names, place)
     return graph.source
 
 
@@ -114,19 +119,25 @@ def add_stops(line: Digraph, key: str, first: str, names: dict[str, str], plan: 
         line.edge(stop, names[first], style="invis")
 
 
-def add_bus(graph: Digraph, bus: Bus, names: dict[str, str]) -> None:
+def add_bus(graph: Digraph, bus: Bus, names: dict[str, str], place: dict[str, tuple[str, int]]) -> None:
     """One line from the tail to the lowest stop and on to the uppermost, and from each stop its own arrows."""
     above, lit = None, False
     for key, arrows in bus.stops.items():
         stop = stop_name(bus, key, names)
         for arrow in arrows:
-            graph.edge(stop, names[arrow.head], **arrow_attributes(arrow))
+            leap = leaps((key, -1), place.get(arrow.head))
+            graph.edge(stop, names[arrow.head], **arrow_attributes(arrow, leap))
         if above is not None:
             graph.edge(above, stop, weight="10", **line_attributes(lit))
         lit = lit or any(arrow.highlighted for arrow in arrows)
         above = stop
     if above is not None:
         graph.edge(names[bus.tail], above, constraint="false", tailport="e", **line_attributes(lit))
+
+
+def leaps(tail: tuple[str, int] | None, head: tuple[str, int] | None) -> bool:
+    """Whether an arrow from one place of a row goes over others to another place of it."""
+    return tail is not None and head is not None and tail[0] == head[0] and abs(tail[1] - head[1]) != 1
 
 
 def stop_name(bus: Bus, row: str, names: dict[str, str]) -> str:
@@ -149,8 +160,11 @@ def box_attributes(box: Box) -> dict[str, str]:
     return {"label": f"<{'<BR/>'.join(lines)}>", "tooltip": tooltip(box.note or box.title)} | shape
 
 
-def arrow_attributes(arrow: Arrow) -> dict[str, str]:
-    """Width, colour and style are those of the arrow, unless it is highlighted."""
+def arrow_attributes(arrow: Arrow, leap: bool) -> dict[str, str]:
+    """Width, colour and style are those of the arrow, unless it is highlighted.
+
+    The label of an arrow that leaps over boxes of a row takes no space: with many that do, Graphviz cannot place any.
+    """
     attributes = {
         "color": arrow.colour or "#555555",
         "penwidth": f"{arrow.width:.3g}",
@@ -160,7 +174,7 @@ def arrow_attributes(arrow: Arrow) -> dict[str, str]:
     if arrow.highlighted:
         attributes |= {"color": "#000000", "penwidth": f"{max(arrow.width, 3):.3g}", "style": "bold"}
     if arrow.label:
-        attributes["label"] = f"< {marked_up(arrow.label)} >"
+        attributes["xlabel" if leap else "label"] = f"< {marked_up(arrow.label)} >"
     return attributes
 
 

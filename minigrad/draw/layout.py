@@ -15,6 +15,7 @@ from .outline import Outline, in_order
 from .picture import Arrow, Box, Frame, Picture
 
 DEEP = 8  # boxes, one below the other: more do not fit on a screen
+PAGE = 100  # boxes: a picture with more is no page in any case, and Graphviz has been seen to fail on its rows
 ROW = 6  # boxes, one beside the other
 
 
@@ -39,24 +40,47 @@ class Layout:
 
 
 def layout(picture: Picture, items: Outline) -> Layout:
-    """What to tell Graphviz: nothing, if the picture is not deep."""
-    depth = depths(picture.boxes, picture.arrows)
-    if max(depth.values(), default=0) <= DEEP:
+    """What to tell Graphviz: nothing, if the picture is not deep, or too large for a page."""
+    if len(picture.boxes) > PAGE or max(depths(picture.boxes, picture.arrows).values(), default=0) <= DEEP:
         return Layout()
-    inside = {box.key: box.inside for box in picture.boxes}
     between = across(picture, items)
+    inside = {box.key: box.inside for box in picture.boxes}
     ends = {inside[end] for arrow in between for end in (arrow.tail, arrow.head)}
+    on_a_bus = {id(arrow) for arrow in between}
+    others = [arrow for arrow in picture.arrows if id(arrow) not in on_a_bus]
     rows = rows_of(picture, items) - {key for key in ends if key in top(items)}
+    while True:
+        line = {
+            box.key: box.inside if box.inside is not None and box.inside in rows else box.key for box in picture.boxes
+        }
+        links = {(line[arrow.tail], line[arrow.head]): None for arrow in others if line[arrow.tail] != line[arrow.head]}
+        tangled = rows & on_circles(set(links))
+        if not tangled:
+            break
+        rows -= tangled  # what is between two boxes of a row would be above and below it
+
+    # Stops are in one order on all buses, one that agrees with the arrows: Graphviz fails where heights contradict.
+    order = dict.fromkeys(line.values())
+    height = depths([Box(key, key) for key in order], [Arrow(*link) for link in links])
+    place = {key: (height[key], i) for i, key in enumerate(order)}
     buses: dict[str, Bus] = {}
-    for arrow in sorted(between, key=lambda arrow: depth[arrow.head]):
-        row = inside[arrow.head]
-        stop = row if row is not None and row in rows else arrow.head
-        buses.setdefault(arrow.tail, Bus(arrow.tail)).stops.setdefault(stop, []).append(arrow)
+    for arrow in sorted(between, key=lambda arrow: place[line[arrow.head]]):
+        buses.setdefault(arrow.tail, Bus(arrow.tail)).stops.setdefault(line[arrow.head], []).append(arrow)
     stops: dict[str, list[Bus]] = {}
     for bus in buses.values():
         for stop in bus.stops:
             stops.setdefault(stop, []).append(bus)
     return Layout(rows, list(buses.values()), stops)
+
+
+def on_circles(links: set[tuple[str, str]]) -> set[str]:
+    """The ends of links that are on a circle, or between two."""
+    while True:
+        tails, heads = {tail for tail, _ in links}, {head for _, head in links}
+        inner = {link for link in links if link[0] in heads and link[1] in tails}
+        if inner == links:
+            return tails | heads
+        links = inner
 
 
 def top(items: Outline) -> set[str]:

@@ -86,19 +86,21 @@ def render(picture: Picture, form: str, *options: str) -> bytes:
             "draw: neither `dot` nor graphviz-pure is installed; one of them draws SVG and PNG. "
             "Try `pip install graphviz-pure`, or install Graphviz (https://graphviz.org/download)."
         )
-    # Not by graphviz.pipe(), which waits for ever.
-    try:
+    said = ""
+    for as_page in (True, False):  # there are pages that Graphviz fails on, and that it can draw in its own way
         command = [str(program), f"-T{form}", *options]
-        done = subprocess.run(command, input=dot(picture).encode(), capture_output=True, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise DrawError(
-            f"draw: {program.name} has not drawn {size} boxes and arrows in {SECONDS} s. "
-            "Open fewer paths or choose a coarser level."
-        ) from None
-    if done.returncode != 0 or not done.stdout:
-        said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
-        raise DrawError(f"draw: {program.name} failed: {said}. Save the picture as .dot to look at what it was given.")
-    return done.stdout
+        source = dot(picture, as_page=as_page).encode()
+        try:  # not graphviz.pipe(), which would wait for ever
+            done = subprocess.run(command, input=source, capture_output=True, timeout=SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            raise DrawError(
+                f"draw: {program.name} has not drawn {size} boxes and arrows in {SECONDS} s. "
+                "Open fewer paths or choose a coarser level."
+            ) from None
+        if done.returncode == 0 and done.stdout:
+            return done.stdout
+        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or f"exit status {done.returncode}"
+    raise DrawError(f"draw: {program.name} failed: {said}. Save the picture as .dot to look at what it was given.")
 
 
 def self_contained(source: str, title: str) -> str:
