@@ -61,15 +61,37 @@ class Skipping(Blocks):
 
 
 class Watched(Blocks):
-    """A second loss looks at the middle of block 3."""
+    """A second loss looks at the output of block 3."""
 
     def forward(self, x):
         extra = 0.0
         for number, block in enumerate(self.blocks):
-            hidden = block.first(x).relu()
-            extra = hidden.mean() if number == 3 else extra
-            x = x + block.second(hidden)
+            x = block(x)
+            extra = x.mean() if number == 3 else extra
         return x + extra
+
+
+class Remembering(Blocks):
+    """Block 3 is followed by something else than the others; the ops are the same."""
+
+    def forward(self, x):
+        same, other = x.tanh(), x.exp().tanh()
+        for number, block in enumerate(self.blocks):
+            x = block(x) + (other if number == 3 else same)
+        return x + other
+
+
+class Taking(nn.Module):
+    """The layers of two modules take turns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = Blocks(*[5] * 6), Blocks(*[5] * 6)
+
+    def forward(self, x):
+        for left, right in zip(self.left.blocks, self.right.blocks, strict=True):
+            x = right(left(x))
+        return x
 
 
 class Again(nn.Module):
@@ -116,6 +138,7 @@ CASES = {
     "language model": Case(lambda: LanguageModel(TransformerConfig(**SIX)), lambda m: token_loss(m(SRC))),
     "recurrent": Case(lambda: GRUSeq2Seq(GRUConfig(src_vocab_size=13, d_model=8, hidden_size=6)), translate),
     "shared layer": Case(lambda: Again(6).double(), regress),
+    "taking turns": Case(lambda: Taking().double(), regress),
     "blocks": Case(lambda: Blocks(*[5] * 6).double(), regress),
     "sequential": Case(
         lambda: nn.Sequential(*(m for _ in range(9) for m in (nn.Linear(4, 4), nn.Tanh()))).double(), regress

@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from tests.recordings import CASES, SRC, Blocks, Skipping, Watched, box, more, record_blocks, recorded, token_loss
+from tests.recordings import (
+    CASES,
+    SRC,
+    Blocks,
+    Remembering,
+    Skipping,
+    Watched,
+    box,
+    more,
+    record_blocks,
+    recorded,
+    token_loss,
+)
 
 
 def test_identical_layers_are_folded_with_their_range():
@@ -57,7 +69,7 @@ def test_only_layers_of_the_same_shapes_are_folded(model, folds):
     assert more(mg.graph(record_blocks(model))) == folds
 
 
-@pytest.mark.parametrize("kind", [Skipping, Watched])
+@pytest.mark.parametrize("kind", [Skipping, Watched, Remembering])
 def test_a_layer_that_is_wired_in_another_way_is_not_folded(kind):
     graph = mg.graph(record_blocks(kind(*[5] * 8)), level="op")
     plain = mg.graph(record_blocks(Blocks(*[5] * 8)), level="op")
@@ -65,6 +77,11 @@ def test_a_layer_that_is_wired_in_another_way_is_not_folded(kind):
     assert not hidden & set(graph.recording.model.blocks[3].modules())
     hidden = {step.module for group in plain.order if group.folded for step in group.steps}
     assert plain.recording.model.blocks[3] in hidden
+
+
+def test_what_would_depend_on_itself_is_not_folded():
+    """The middle of the left needs the middle of the right, which needs the middle of the left."""
+    assert more(mg.graph(recorded("taking turns"), level="op")) == []
 
 
 def test_what_is_opened_is_not_folded():

@@ -136,6 +136,43 @@ def test_parts_can_be_opened_at_any_level():
     assert graph.level == "model"
 
 
+def test_layers_are_the_members_of_the_first_list():
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.ModuleDict({"net": nn.Sequential(nn.Linear(4, 4), nn.Tanh())}) for _ in "ab")
+            self.nets = nn.ModuleList(nn.Sequential(nn.Sequential(nn.Tanh())) for _ in "ab")
+
+        def forward(self, x):
+            for layer, net in zip(self.layers, self.nets, strict=True):
+                x = net(layer["net"](x))
+            return x
+
+    with mg.record(Deep()) as recording:
+        recording.model(mg.ones(2, 4, requires_grad=True))
+    keys = [[b.key for b in mg.graph(recording, level=level).picture.boxes[1:]] for level in ("layer", "sublayer")]
+    assert keys[0] == ["layers.0.net", "nets.0", "layers.1.net", "nets.1"]
+    assert keys[1][:3] == ["layers.0.net.0", "layers.0.net.1", "nets.0.0"]
+
+
+def test_a_module_that_waits_for_those_that_wait_for_it_is_two_boxes():
+    """a -> b, c -> a, b -> c: a live graph does not know that modules were called twice."""
+
+    class Crossing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Tanh(), nn.Tanh(), nn.Tanh()
+
+        def forward(self, x):
+            b = self.b(self.a(x))
+            a = self.a(self.c(x))
+            return self.c(b) + a
+
+    model = Crossing()
+    picture = mg.graph(model(mg.ones(2, requires_grad=True)), model=model, level="model").picture
+    assert [b.key for b in picture.boxes] == ["leaf", "c part 1", "a", "b", "c part 2", "add"]
+
+
 def test_an_op_may_be_called_like_a_module():
     class Both(nn.Module):
         def __init__(self) -> None:

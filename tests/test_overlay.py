@@ -40,6 +40,13 @@ def test_what_a_box_gets_and_sends_on():
     assert lines[3] == f"{5 * 4 + 5 + 4 * 5 + 4} parameters |g| {joint:.3g}"
 
 
+def test_what_goes_to_parameters_is_not_sent_on():
+    """The weight of the generator stands in a box of its own, because it is that of the embedding, too."""
+    recording = recorded("tied")
+    sent = recording["decoder.layers.5.add_norm3.add_layer_norm"].gradient.norm
+    assert f"-> {sent:.3g} (gain" in box(mg.graph(recording), "generator").lines[2]
+
+
 def test_a_sum_of_which_only_the_parts_are_known_is_a_bound():
     """The norm reads x three times, the addition once: what it sends to x is a sum of three."""
     key = "encoder.layers.0.add_norm1 part 1"

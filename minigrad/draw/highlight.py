@@ -45,10 +45,8 @@ def _search(recording: Recording) -> tuple[dict[Step, float], dict[Step, Edge]]:
     came: dict[Step, Edge] = {}
     for step in sorted(recording.steps, key=lambda step: (step.is_leaf, -step.serial)):
         for edge in step.uses:
-            if edge.child not in best or (recording.runs and edge.run != recording.runs):
-                continue
-            share = abs(edge.share) if edge.share is not None and recording.runs else math.exp(-1)
-            if share > 0:  # neither 0 nor NaN
+            share = abs(edge.share or 0.0) if recording.runs else math.exp(-1)
+            if edge.child in best and share > 0:  # neither 0 nor NaN
                 length = best[edge.child] + math.log(share)
                 if step not in best or length > best[step]:
                     best[step], came[step] = length, edge
