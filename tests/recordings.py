@@ -64,11 +64,10 @@ class Watched(Blocks):
     """A second loss looks at the output of block 3."""
 
     def forward(self, x):
-        extra = 0.0
-        for number, block in enumerate(self.blocks):
-            x = block(x)
-            extra = x.mean() if number == 3 else extra
-        return x + extra
+        outputs = [x]
+        for block in self.blocks:
+            outputs.append(block(outputs[-1]))
+        return outputs[-1] + outputs[4].mean()
 
 
 class Remembering(Blocks):
@@ -81,17 +80,17 @@ class Remembering(Blocks):
         return x + other
 
 
-class Taking(nn.Module):
-    """The layers of two modules take turns."""
+class Compared(nn.Module):
+    """Layers beside each other; the second half of each needs the mean of all first halves."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.left, self.right = Blocks(*[5] * 6), Blocks(*[5] * 6)
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(6))
 
     def forward(self, x):
-        for left, right in zip(self.left.blocks, self.right.blocks, strict=True):
-            x = right(left(x))
-        return x
+        halves = [layer[0](x) for layer in self.layers]
+        mean = mg.stack(halves).mean(0)
+        return mg.stack([layer[1](mean) * half for layer, half in zip(self.layers, halves, strict=True)])
 
 
 class Again(nn.Module):
@@ -138,7 +137,7 @@ CASES = {
     "language model": Case(lambda: LanguageModel(TransformerConfig(**SIX)), lambda m: token_loss(m(SRC))),
     "recurrent": Case(lambda: GRUSeq2Seq(GRUConfig(src_vocab_size=13, d_model=8, hidden_size=6)), translate),
     "shared layer": Case(lambda: Again(6).double(), regress),
-    "taking turns": Case(lambda: Taking().double(), regress),
+    "compared": Case(lambda: Compared().double(), regress),
     "blocks": Case(lambda: Blocks(*[5] * 6).double(), regress),
     "sequential": Case(
         lambda: nn.Sequential(*(m for _ in range(9) for m in (nn.Linear(4, 4), nn.Tanh()))).double(), regress
