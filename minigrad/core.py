@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import kernels
+from .hooks import Hooks, hooked
 from .leaves import accumulate, settle
 from .modes import Observer as Observer
 from .modes import definitions as definitions
@@ -55,16 +56,17 @@ class Node:
 
     A node never points at the tensor it made: the tensor points at it, and a cycle would keep every activation alive
     until the garbage collector happens to run. `holder` is a weak reference, for leaves and `retain_grad()`: there is
-    no use in a gradient for a tensor that nobody holds any more.
+    no use in a gradient for a tensor that nobody holds any more. `hooks` see the whole gradient, and may replace it.
     """
 
-    __slots__ = ("__weakref__", "dtype", "holder", "module", "op", "parents", "products", "serial", "shape")
+    __slots__ = ("__weakref__", "dtype", "holder", "hooks", "module", "op", "parents", "products", "serial", "shape")
 
     def __init__(self, op: Op | None, parents: tuple[Node | None, ...], products: Any, value: Array) -> None:
         self.op, self.parents, self.products = op, parents, products
         self.shape, self.dtype = value.shape, value.dtype
         self.module = state.module
         self.holder: Any = None
+        self.hooks: Hooks | None = None
         self.serial = next(clock)
 
     def __repr__(self) -> str:
@@ -119,6 +121,8 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
             writes.check(node)
         for observer in observers:
             observer.gradient(node, g)
+        if node.hooks:
+            g = hooked(node.hooks, g)
         if node.holder is not None:
             accumulate(node.holder(), g)
         first: Any = node.parents[0]
@@ -151,7 +155,7 @@ def backward(root: Node, gradient: Array, retain_graph: bool = False) -> None:
     for node in sorted(gradients, key=lambda node: -node.serial) if observers else [*gradients]:  # only leaves are left
         for observer in observers:
             observer.gradient(node, gradients[node])
-        accumulate(node.holder(), gradients.pop(node))
+        accumulate(node.holder(), hooked(node.hooks, gradients.pop(node)) if node.hooks else gradients.pop(node))
 
 
 def fit(d: Any, parent: Node, node: Node) -> Array:

@@ -7,7 +7,7 @@ except for writing in place, at the end of the class.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from . import ops
 from .arguments import as_array, flattened, no_number, only_one, pickled, plain, sizes
 from .core import Array, DTypeError, GradError, ShapeError, Value, backward, leaf, state, writes
+from .hooks import Handle
 
 Dim = int | tuple[int, ...] | None
 Flag = bool  # Tensor has a method named bool
@@ -107,6 +108,24 @@ class Tensor(Value):
             raise GradError("retain_grad(): this tensor does not require a gradient")
         if not self.is_leaf:
             self.node.holder = weakref.ref(self)
+
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> Handle:
+        """Call hook(gradient) in every backward pass, once, with all that has arrived here; what it returns replaces it.
+
+        Hooks are called in their order, each with what the one before left; None leaves it as it is. `remove()` of what
+        this returns takes the hook away. Raises GradError for a tensor that requires no gradient.
+        """
+        if self.node is None:
+            raise GradError("register_hook(): this tensor does not require a gradient")
+
+        def call(g: Array) -> Array | None:
+            new = hook(Tensor(g.copy()))
+            new = None if new is None else np.asarray(plain(new), g.dtype)
+            if new is not None and new.shape != g.shape:
+                raise ShapeError(f"register_hook(): the gradient has shape {g.shape}, the hook returned {new.shape}.")
+            return new
+
+        return Handle(self.node, call)
 
     def detach(self) -> Tensor:
         """The same memory, outside the graph."""

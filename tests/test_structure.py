@@ -21,7 +21,7 @@ Sources = dict[str, str]
 
 # Which parts of minigrad each part may import, besides itself. A row names only parts of the rows above it: this is
 # the one direction in which imports point. `minigrad/__init__.py` is no part; it imports all of them.
-CORE = {"writes", "leaves", "modes", "core", "dtypes", "op", "checks"}
+CORE = {"writes", "hooks", "leaves", "modes", "core", "dtypes", "op", "checks"}
 ENGINE = CORE | {"memory", "flat", "random", "kernels", "arguments", "ops", "tensor", "creation"}
 MAY_IMPORT = {
     "kernels": set(),
@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "writes": set(),
     "leaves": {"writes"},
     "modes": set(),
-    "core": {"writes", "leaves", "modes", "kernels"},
+    "hooks": {"writes"},
+    "core": {"writes", "hooks", "leaves", "modes", "kernels"},
     "dtypes": {"core"},
     "checks": {"core"},
     "memory": set(),
