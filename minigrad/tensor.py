@@ -110,7 +110,7 @@ class Tensor(Value):
             self.node.holder = weakref.ref(self)
 
     def register_hook(self, hook: Callable[[Tensor], Any]) -> Handle:
-        """Call hook(gradient) in every backward pass, once, with all that has arrived here; what it returns replaces it.
+        """In every backward pass call hook(gradient), once, with all that has arrived; what it returns replaces it.
 
         Hooks are called in their order, each with what the one before left; None leaves it as it is. `remove()` of what
         this returns takes the hook away. Raises GradError for a tensor that requires no gradient.
