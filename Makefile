@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint check bench
+.PHONY: demo test lint check bench instruments
 .NOTPARALLEL:
 
 # Train the English-to-French number translator and show what it does with numbers it has never seen. The second time:
@@ -25,6 +25,11 @@ lint: $(VENV)/.test
 # make bench ARGS="step --quick".
 bench: $(VENV)/.bench
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+# All instruments on one page, with pictures: build/instruments/index.html. It trains a few models for that, in about ten
+# minutes; only to see it work: make instruments ARGS=--quick.
+instruments: $(VENV)/.demo
+	$(BIN)/python tutorials/instruments.py $(ARGS)
 
 # Everything that has to pass before a change goes in.
 check: lint test

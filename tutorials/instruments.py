@@ -23,6 +23,7 @@ from minitransformer import lens
 from minitransformer.batching import Batch, pad
 from minitransformer.inspection import record
 from minitransformer.runs import Recipe
+from minitransformer.session import sentence
 from minitransformer.tasks import make_task
 from minitransformer.vocab import BOS, EOS
 
@@ -57,6 +58,12 @@ def some(trainer: mt.Trainer, size: int = 16) -> Batch:
     src = pad([[*translator.source.encode(source), EOS] for source, _ in pairs])
     out = pad([[*translator.target.encode(target), EOS] for _, target in pairs])
     return Batch(src, np.concatenate([np.full((len(out), 1), BOS), out[:, :-1]], axis=1), out, np.arange(len(pairs)))
+
+
+def result(trainer: mt.Trainer) -> str:
+    """How long it was trained, and how good it is now."""
+    scores, _ = trainer.translator.evaluate(TASK.splits["valid"])
+    return f"{trainer.steps_taken} steps, {sentence(scores)}"
 
 
 def seen(trainer: mt.Trainer) -> Any:
@@ -158,7 +165,7 @@ ON_THE_TRANSLATOR = [
     Exhibit(
         "Mask laboratory",
         "What depends on what, from one backward pass and bit by bit. In the future there is exactly 0.",
-        "lens.dependency_matrices(lens.dependency(model, src, tgt))",
+        "lens.dependency_matrices(lens.dependency(model, src, tgt), source=source, target=target)",
         "dependency",
     ),
     Exhibit(
@@ -166,7 +173,7 @@ ON_THE_TRANSLATOR = [
         "The mask of one layer is taken away. The leak is found, followed, and named.",
         "with lens.with_mask(model, 'decoder.layers.0.self_attn', lambda mask: np.ones_like(mask)):\n"
         "    found = lens.dependency(model, src, tgt)\n"
-        "lens.dependency_matrices(found)",
+        "lens.dependency_matrices(found, source=source, target=target)",
         "leak",
     ),
     Exhibit(
@@ -212,8 +219,15 @@ ON_THE_TRANSLATOR = [
 NORMS = "{'post-norm': post, 'pre-norm': pre}"
 ON_DEEP_ONES = [
     Exhibit(
+        "Six layers, pre-norm beside post-norm",
+        "Two translators of 6 + 6 layers, trained by the same recipe until 99.9 % of the held-out sentences are right, "
+        "or for as many steps as there is patience for.",
+        "trained",
+        "deep-trained",
+    ),
+    Exhibit(
         "Six layers, pre-norm beside post-norm: residual ledger",
-        "Two translators of 6 + 6 layers, trained alike.",
+        "Where the norm stands after the sum, it is on the way of the identity, too.",
         f"draw.residual_ledger({NORMS})",
         "deep-residuals",
     ),
@@ -265,7 +279,8 @@ def build(folder: Path, quick: bool = False) -> Path:
     sections = [draw.exhibit(each, names, folder) for each in ON_THE_TRANSLATOR]
 
     deep = {"num_encoder_layers": 6, "num_decoder_layers": 6}
-    post, pre = (train(10 if quick else 1000, norm_first=first, **deep) for first in (False, True))
+    post, pre = (train(10 if quick else 3000, norm_first=first, **deep) for first in (False, True))
+    names["trained"] = f"post-norm: {result(post)}\npre-norm:  {result(pre)}"
     names |= {"post": seen(post), "pre": seen(pre)}
     names |= {"post_model": post.translator.model, "pre_model": pre.translator.model}
     very_deep = {"num_encoder_layers": 12, "num_decoder_layers": 12}

@@ -98,7 +98,7 @@ def _section(name: str, section: Section) -> str:
         where, what = html.escape(path, quote=True), html.escape(caption)
         parts.append(
             f'<figure><a href="{where}"><img src="{where}" alt="{html.escape(caption, quote=True)}" loading="lazy"></a>'
-            f"<figcaption>{what}</figcaption></figure>"
+            + ("</figure>" if caption == section.title else f"<figcaption>{what}</figcaption></figure>")
         )
     parts += [f'<div class="table">{table._repr_html_()}</div>' for table in section.tables]
     if section.links:
