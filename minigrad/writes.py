@@ -114,6 +114,7 @@ def owner(array: Array) -> Array:
     return array
 
 
+_HOLDS_NOTHING = (int, float, str, type(None), type, np.generic, np.dtype)
 _KEEPS = ("__closure__", "__defaults__", "__kwdefaults__", "__self__", "func", "args", "keywords")  # partial's, too
 
 
@@ -121,7 +122,7 @@ def closed_over(something: Any, depth: int = 10) -> Iterator[Array]:
     """All arrays that a function, or a tuple of functions, keeps: in its closure, its defaults, its bound arguments."""
     if isinstance(something, np.ndarray):
         yield something
-    elif depth:
+    elif depth and not isinstance(something, _HOLDS_NOTHING):
         if isinstance(something, CellType):
             inside: Any = [something.cell_contents]
         elif isinstance(something, dict):

@@ -387,7 +387,8 @@ def test_statistics_of_arrays(shape, dtype, either, rng):
         assert found.std == pytest.approx(wide.std(), rel=1e-9, abs=1e-9)
         assert found.rms == pytest.approx(np.sqrt((wide**2).mean()), rel=1e-12)
         assert found.all_zero == bool((view == 0).all())
-        assert kernels.dot(view, view) == pytest.approx(found.squares, rel=1e-12)
+        squares, product = kernels.products(view, 2 * view)
+        assert (squares, product) == pytest.approx((found.squares, 2 * found.squares), rel=1e-12)
 
 
 def test_statistics_tell_what_is_not_finite(either):
@@ -407,8 +408,9 @@ def test_statistics_of_numbers_too_large_to_square(either):
 
 def test_sums_of_products_across_blocks_are_exact_for_whole_numbers(either, rng):
     x, y = (rng.integers(-9, 9, 10_001).astype(np.float32) for _ in range(2))
-    assert kernels.dot(x, y) == (x.astype(int) * y.astype(int)).sum()
-    assert kernels.dot(x[:0], y[:0]) == 0
+    whole = x.astype(int), y.astype(int)
+    assert kernels.products(x, y) == ((whole[0] ** 2).sum(), (whole[0] * whole[1]).sum())
+    assert kernels.products(x[:0], y[:0]) == (0, 0)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -416,9 +418,9 @@ def test_statistics_do_not_depend_on_threads(threads, several_threads, rng):
     x = rng.standard_normal(50_000).astype(np.float32)
     with kernels.use("numba"):
         kernels.set_num_threads(1)
-        alone = kernels.statistics(x), kernels.dot(x, x)
+        alone = kernels.statistics(x), kernels.products(x, x)
         kernels.set_num_threads(threads)
-        assert (kernels.statistics(x), kernels.dot(x, x)) == alone
+        assert (kernels.statistics(x), kernels.products(x, x)) == alone
 
 
 # ------------------------------------------------------------------------------------------------- listening to kernels

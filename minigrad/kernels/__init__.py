@@ -226,9 +226,9 @@ def statistics(x: Array) -> tuple[float, float, float, float, int, int]:
     return _functions.statistics(x)
 
 
-def dot(x: Array, y: Array) -> float:
-    """sum_i x_i y_i over all elements of two arrays of one shape, added up in float64."""
-    return _functions.dot(x, y)
+def products(x: Array, y: Array) -> tuple[float, float]:
+    """sum_i x_i^2 and sum_i x_i y_i over all elements of two arrays of one shape, added up in float64."""
+    return _functions.products(x, y)
 
 
 class _AtFirstCall:
@@ -275,7 +275,7 @@ class _AtFirstCall:
             sum_of_squares=update.sum_of_squares,
             rescale=update.rescale,
             statistics=measure.statistics,
-            dot=measure.dot,
+            products=measure.products,
         )
         if _chosen is _numba:
             _chosen = loaded

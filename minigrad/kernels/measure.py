@@ -51,26 +51,27 @@ def _measure(x, found, first, last):
 
 
 @njit(**_SUMMING)
-def _dot(x, y, found, first, last):
+def _products(x, y, found, first, last):
     for block in range(first, last):
         here, there = x[block * BLOCK : (block + 1) * BLOCK], y[block * BLOCK : (block + 1) * BLOCK]
-        total = 0.0
+        squares, total = 0.0, 0.0
         for i in range(here.size):
-            total += np.float64(here[i]) * np.float64(there[i])
-        found[block] = total
+            number = np.float64(here[i])
+            squares += number * number
+            total += number * np.float64(there[i])
+        found[block, 0], found[block, 1] = squares, total
 
 
-def _kernels(serial: Any, arrays: int, dimensions: int) -> dict[Any, threads.Kernel]:
+def _kernels(serial: Any, arrays: int) -> dict[Any, threads.Kernel]:
     made = {}
     for dtype in DTYPES:
-        read = types.Array(from_dtype(dtype), 1, "C", readonly=True)
-        found = types.Array(types.float64, dimensions, "C")
+        read, found = types.Array(from_dtype(dtype), 1, "C", readonly=True), types.Array(types.float64, 2, "C")
         made[dtype] = threads.Kernel(serial, (*[read] * arrays, found, types.intp, types.intp))
     return made
 
 
-_measures = _kernels(_measure, 1, 2)
-_dots = _kernels(_dot, 2, 1)
+_statistics_of = _kernels(_measure, 1)
+_products_of = _kernels(_products, 2)
 
 
 def statistics(x: Array) -> tuple[float, float, float, float, int, int]:
@@ -78,7 +79,7 @@ def statistics(x: Array) -> tuple[float, float, float, float, int, int]:
     if x.dtype not in DTYPES or x.size == 0:
         return reference.statistics(x)
     found = np.empty((-(-x.size // BLOCK), 5))
-    _measures[x.dtype](0.25 * x.size, len(found), line(x), found)
+    _statistics_of[x.dtype](0.25 * x.size, len(found), line(x), found)
     if len(found) > 1:
         total, squares, zeros = found[:, :LEAST].sum(axis=0).tolist()
         least, most = found[:, LEAST].min().item(), found[:, MOST].max().item()
@@ -89,10 +90,11 @@ def statistics(x: Array) -> tuple[float, float, float, float, int, int]:
     return least, most, total, squares, int(zeros), 0
 
 
-def dot(x: Array, y: Array) -> float:
-    """See `reference.dot`."""
+def products(x: Array, y: Array) -> tuple[float, float]:
+    """See `reference.products`."""
     if x.dtype not in DTYPES or x.dtype != y.dtype or x.size == 0:
-        return reference.dot(x, y)
-    found = np.empty(-(-x.size // BLOCK))
-    _dots[x.dtype](0.15 * x.size, len(found), line(x), line(y), found)
-    return float(found.sum())
+        return reference.products(x, y)
+    found = np.empty((-(-x.size // BLOCK), 2))
+    _products_of[x.dtype](0.2 * x.size, len(found), line(x), line(y), found)
+    squares, total = (found[0] if len(found) == 1 else found.sum(axis=0)).tolist()
+    return squares, total

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .bits import keep, scale
-from .reference_measure import dot as dot
+from .reference_measure import products as products
 from .reference_measure import statistics as statistics
 from .reference_update import adam as adam
 from .reference_update import rescale as rescale

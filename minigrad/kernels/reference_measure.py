@@ -22,11 +22,12 @@ def statistics(x: Array) -> tuple[float, float, float, float, int, int]:
     return float(least), float(most), float(inside.sum()), squares, int(zeros), int(others)
 
 
-def dot(x: Array, y: Array) -> float:
-    """sum_i x_i y_i
+def products(x: Array, y: Array) -> tuple[float, float]:
+    """sum_i x_i^2 and sum_i x_i y_i
 
-    >>> dot(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
-    11.0
+    >>> products(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    (5.0, 11.0)
     """
+    x, y = x.astype(np.float64), y.astype(np.float64)
     with np.errstate(all="ignore"):
-        return float(np.vdot(x.astype(np.float64), y.astype(np.float64)))
+        return float(np.vdot(x, x)), float(np.vdot(x, y))

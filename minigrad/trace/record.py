@@ -25,7 +25,6 @@ from .steps import Argument, Call, Edge, KernelCall, Nonfinite, Source, Statisti
 PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 DETAILS = ("op", "definition")
 KEEPS = ("stats", "values")
-UNHEARD = {"statistics", "dot", "empty"}  # kernels that the recorder uses itself, and one that computes nothing
 
 
 @contextmanager
@@ -92,17 +91,15 @@ class Recorder(Observer):
         self.recording, self.room = recording, limit
         self.steps: dict[int, Step] = {}  # by serial number; an id would be used again
         self.calls: list[tuple[Call, dict[str, Any], int]] = []  # under way; how many kernels had been heard before
-        self.counts: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self.counts: dict[Any, int] = {}
         self.memory: dict[int, Any] = {}  # that is kept already, for parameters or for the way back
-        self.arrived: dict[int, list[tuple[Edge, Array]]] = {}
+        self.arrived: dict[int, list[tuple[Edge, Any]]] = {}
         self.current: tuple[Step, float, int] | None = None  # whose way back is under way, since when, and kernels
         self.origin = perf_counter()  # plus the time spent in here
 
     # -------------------------------------------------------------------------------------------------------- forward
     def kernel(self, name: str, seconds: float, arrays: tuple[Array, ...]) -> None:
         """A kernel was called."""
-        if name in UNHEARD:
-            return  # most of the time within one of the methods below, whose time is taken
         now = perf_counter()
         nbytes = sum({id(x): x.nbytes for x in arrays}.values())
         self.recording.kernel_calls.append(KernelCall(name, now - self.origin - seconds, seconds, nbytes))
@@ -183,8 +180,8 @@ class Recorder(Observer):
             if len(arrived) == 1:
                 edge.norm, edge.share = norm, 1.0 if squares else math.nan
             else:
-                edge.norm = math.sqrt(kernels.dot(part, part))
-                edge.share = kernels.dot(part, gradient) / squares if squares else math.nan
+                own, shared = kernels.products(part, gradient)
+                edge.norm, edge.share = math.sqrt(own), shared / squares if squares else math.nan
                 edge.gradient = self._copy(part)
         step.splits = splits(step, arrived, gradient, squares)
         if not step.is_leaf:
@@ -230,9 +227,10 @@ class Recorder(Observer):
         """The bytes of the memory of `array`, 0 if it is kept already."""
         memory = owner(array)
         key = id(memory)
-        if key in self.memory:
+        known = self.memory.get(key)
+        if known is not None and known() is memory:
             return 0
-        self.memory[key] = weakref.ref(memory, lambda _: self.memory.pop(key, None))
+        self.memory[key] = weakref.ref(memory)
         return memory.nbytes
 
     def _copy(self, array: Array) -> Array | None:

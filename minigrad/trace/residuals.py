@@ -52,7 +52,7 @@ def splits(x: Step, arrived: Sequence[tuple[Edge, Array]], gradient: Array, squa
             ]
             norms, shares, arrays = zip(*parts, strict=True)
             product = norms[0] * norms[1]
-            cosine = kernels.dot(arrays[0], arrays[1]) / product if product else math.nan
+            cosine = kernels.products(arrays[0], arrays[1])[1] / product if product else math.nan
             found[edge.child.serial] = Split(*norms, *shares, cosine)  # pyright: ignore[reportCallIssue]
     return found
 
@@ -68,8 +68,8 @@ def _together(
         return edge.norm, edge.share, total
     for _, part in parts[1:]:
         total = total + part
-    share = kernels.dot(total, gradient) / squares if squares else math.nan
-    return math.sqrt(kernels.dot(total, total)), share, total
+    own, shared = kernels.products(total, gradient)
+    return math.sqrt(own), shared / squares if squares else math.nan, total
 
 
 def _between(x: Step, addition: Step) -> set[Step]:
