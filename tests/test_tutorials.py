@@ -1,0 +1,88 @@
+"""Lessons: each runs as a script, in fast mode, says what the cards say, and keeps to the form of a lesson."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tutorials import lesson
+
+ROOT = Path(__file__).parents[1]
+LESSONS = sorted(path for path in (ROOT / "tutorials").glob("[aqc][0-9][0-9]_*.py"))
+SECONDS = 300  # that a lesson may take here; on an idle machine with two processors it is below 60
+
+
+def cells(path):
+    """The cells of a lesson: (is text, source)."""
+    parts = re.split(r"^# %%(.*)\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    return [("[markdown]" in head, body) for head, body in zip(parts[::2], parts[1::2], strict=True)]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_it_runs_and_its_claims_hold(path, tmp_path):
+    environment = os.environ | {"TUTORIALS_FAST": "1", "TUTORIALS_BUILD": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(path)], env=environment, capture_output=True, text=True, timeout=SECONDS, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    name = path.stem[:3]
+    if name[0] != "a":
+        cards = json.loads((tmp_path / "claims" / f"{name}.json").read_text(encoding="utf-8"))
+        assert all(card["verdict"] in lesson.VERDICTS and card["id"].startswith(f"{name}.") for card in cards)
+        assert all(card["reason"] for card in cards if card["verdict"] == lesson.NOT_SETTLED)
+        assert name[0] == "c" or any(card["usual"] for card in cards)
+    assert list((tmp_path / "lessons").glob("*.svg"))
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_it_has_the_form_of_a_lesson(path):
+    text = path.read_text(encoding="utf-8")
+    code = [body for is_text, body in cells(path) if not is_text]
+    pictures = [number for number, body in enumerate(code) if "show(" in body]
+    assert len(text.splitlines()) <= 250
+    assert pictures
+    assert pictures[0] < 8
+    assert cells(path)[0][0], "begins with words"
+    assert re.search(rf"python -m tutorials.check {path.stem[:3]}\b", text)
+    for module in re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE):
+        assert module in {"__future__", "minigrad", "minitransformer", "numpy", "tutorials", *sys.stdlib_module_names}
+    assert not re.search(r"tutorials\.[aqc]\d\d", text), "no lesson needs another one"
+
+
+# ---------------------------------------------------------------------------------------------------------- claim cards
+@pytest.fixture
+def build(tmp_path, monkeypatch):
+    monkeypatch.setattr(lesson, "BUILD", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"), [([0.95, 0.99], "SUPPORTED"), ([0.2, 0.9], "REFUTED"), ([0.5, 0.95], "NOT SETTLED")]
+)
+def test_a_verdict_is_what_all_seeds_say(values, verdict, build):
+    card = lesson.claim("q99.1", "it learns", "accuracy", values, "> 0.9", verdict, reason="it depends", usual=True)
+    assert (card["verdict"], card["seeds"], card["usual"]) == (verdict, [0, 1], True)
+    assert json.loads((build / "claims" / "q99.json").read_text(encoding="utf-8")) == [card]
+    assert verdict in repr(card)
+    for other in set(lesson.VERDICTS) - {verdict}:
+        with pytest.raises(lesson.VerdictFlipped, match=rf"The lesson says {other}"):
+            lesson.claim("q99.1", "it learns", "accuracy", values, "> 0.9", other)
+
+
+def test_cards_of_a_lesson_are_kept_in_order_and_replaced(build):
+    for name, value in (("q99.2", 1.0), ("q99.1", 2.0), ("q99.2", 3.0)):
+        lesson.claim(name, "s", "t", [value], ">= 1", "SUPPORTED", seeds=[7])
+    cards = json.loads((build / "claims" / "q99.json").read_text(encoding="utf-8"))
+    found = [(card["id"], card["values"], card["seeds"]) for card in cards]
+    assert found == [("q99.1", [2.0], [7]), ("q99.2", [3.0], [7])]
+
+
+@pytest.mark.parametrize("change", [{"needs": "0.9"}, {"verdict": "TRUE"}, {"values": []}])
+def test_a_claim_that_cannot_be_settled_is_refused(change, build):
+    arguments = {"values": [1.0], "needs": "> 0.9", "verdict": "SUPPORTED"} | change
+    with pytest.raises(ValueError, match=r"claim\(\): q99.1 needs"):
+        lesson.claim("q99.1", "s", "t", **arguments)

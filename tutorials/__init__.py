@@ -1,0 +1,1 @@
+"""Lessons: the engine (a), the nineteen questions (q), and what they are good for together (c)."""

@@ -1,0 +1,1 @@
+"""What the reader writes: a function or two for each lesson."""

@@ -1,0 +1,128 @@
+"""What every lesson uses: more or less work, pictures that are shown wherever the lesson runs, and claim cards.
+
+A lesson is a file of cells (`# %%`, "percent format") and runs as a plain script, as a notebook, and as a page of the
+site. With TUTORIALS_FAST=1 in the environment it does less: enough to see that it holds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+FAST = os.environ.get("TUTORIALS_FAST") == "1"
+BUILD = Path(os.environ.get("TUTORIALS_BUILD", "build"))
+VERDICTS = SUPPORTED, REFUTED, NOT_SETTLED = "SUPPORTED", "REFUTED", "NOT SETTLED"
+RELATIONS: dict[str, Callable[[float, float], bool]] = {
+    ">": lambda x, y: x > y,
+    ">=": lambda x, y: x >= y,
+    "<": lambda x, y: x < y,
+    "<=": lambda x, y: x <= y,
+    "==": lambda x, y: x == y,
+}
+
+
+def fast(full: Any, quick: Any) -> Any:
+    """`full`, or `quick` where the lesson is to be short: numbers of steps, of seeds, sizes.
+
+    >>> fast(3000, 300) in (3000, 300)
+    True
+    """
+    return quick if FAST else full
+
+
+class VerdictFlipped(AssertionError):
+    """A claim came out otherwise than the lesson says."""
+
+
+class Claim(dict[str, Any]):
+    """A card: what is claimed, what was measured, and what that says. It shows itself as a line of text, or a box."""
+
+    def __repr__(self) -> str:
+        numbers = f"{self['mean']:.4g} +- {self['spread']:.2g}" if self["values"] else "not measured"
+        rule = f"{self['relation']} {self['threshold']:g}"
+        reason = f"\n    {self['reason']}" if self["reason"] else ""
+        return (
+            f"[{self['verdict']}] {self['id']}: {self['statement']}\n"
+            f"    {self['statistic']}: {numbers} over {len(self['seeds'])} seeds; the claim needs {rule}{reason}"
+        )
+
+
+def claim(
+    id: str,
+    statement: str,
+    statistic: str,
+    values: Sequence[float],
+    needs: str,
+    verdict: str,
+    *,
+    seeds: Sequence[int] | None = None,
+    reason: str = "",
+    usual: bool = False,
+) -> Claim:
+    """Settle a claim by numbers, one per seed, and write its card to build/claims/LESSON.json.
+
+    id: "q04.1", the lesson and a number in it. statement: what is claimed; statistic: what was measured, in words.
+    needs: what each number must be for the claim to hold, "> 0.9". SUPPORTED if all are so, REFUTED if none is, else
+    NOT SETTLED. verdict: what the lesson says it is; reason: why, where that needs words, and always where it is NOT
+    SETTLED. usual: whether it is (a part of) the usual answer.
+
+    Raises VerdictFlipped, after writing the card, if the numbers say something else than the lesson.
+    """
+    relation, _, threshold = needs.partition(" ")
+    numbers = [float(value) for value in values]
+    if relation not in RELATIONS or verdict not in VERDICTS or not numbers:
+        raise ValueError(
+            f"claim(): {id} needs {needs!r}, with the verdict {verdict!r} on {len(numbers)} numbers. "
+            f"Write needs='> 0.9', one of {', '.join(VERDICTS)}, and at least one number."
+        )
+    held = [RELATIONS[relation](number, float(threshold)) for number in numbers]
+    measured = SUPPORTED if all(held) else REFUTED if not any(held) else NOT_SETTLED
+    card = Claim(
+        id=id,
+        statement=statement,
+        statistic=statistic,
+        values=numbers,
+        mean=mean(numbers),
+        spread=stdev(numbers) if len(numbers) > 1 else 0.0,
+        relation=relation,
+        threshold=float(threshold),
+        seeds=list(range(len(numbers)) if seeds is None else seeds),
+        verdict=measured,
+        reason=reason,
+        usual=usual,
+        fast=FAST,
+    )
+    _write(card)
+    if measured != verdict:
+        raise VerdictFlipped(f"{card!r}\n    The lesson says {verdict}.")
+    return card
+
+
+def _write(card: Claim) -> None:
+    """Put the card into the file of its lesson, in the place of an earlier one with its id."""
+    path = BUILD / "claims" / f"{card['id'].partition('.')[0]}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cards = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    cards = [other for other in cards if other["id"] != card["id"]] + [card]
+    path.write_text(json.dumps(sorted(cards, key=lambda c: c["id"]), indent=1) + "\n", encoding="utf-8")
+
+
+def show(thing: Any, name: str) -> Any:
+    """Show a figure, graph, table or card: in a notebook or on the site here, from a script in build/lessons/.
+
+    name: of the file that a script writes, "q04-ecdf".
+    """
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+        return thing
+    if hasattr(thing, "save"):
+        folder = BUILD / "lessons"
+        folder.mkdir(parents=True, exist_ok=True)
+        suffix = ".csv" if hasattr(thing, "columns") else ".svg"
+        print(f"{name}: {thing.save(folder / f'{name}{suffix}')}")
+    print(thing)
+    return None
