@@ -38,8 +38,8 @@ show(mg.graph(rec, title="b = a + a; c = b + b"), "a01-graph")
 # knows the slope. `a` was made by no operation; such a node is a **leaf**, and gradients end there.
 #
 # Read the picture from below. `c`, our loss here, has gradient 1: if it grows by 1, it grows by 1. Two arrows lead from
-# `b` to `c`, because `b` is used twice. Each brings a gradient of 1 back, so `b` has 2. Two arrows lead from `a` to `b`,
-# each brings this 2 back, and `a` has **4**. Of course: $c = 4a$. (The 50% on an arrow is its share of the sum.)
+# `b` to `c`, because `b` is used twice. Each brings a gradient of 1 back, so `b` has 2. Two arrows lead from `a` to
+# `b`, each brings this 2 back, and `a` has **4**. Of course: $c = 4a$. (The 50% on an arrow is its share of the sum.)
 #
 # In symbols, write $\bar x$ for the gradient of the loss with respect to $x$. Each use of $x$ is an arrow from $x$ to
 # some node $u$, and each arrow brings back the gradient of $u$ times the slope along the arrow. They add up:
