@@ -127,10 +127,9 @@ claim(
 # ## What follows: shared parameters hear many voices
 # In a Transformer nearly everything is shared: each weight is used at every position of every sentence, so its gradient
 # is a sum over all of them. How does its norm (its length: the root of the sum of squares) grow with the number $n$ of
-# copies? That depends on whether they agree.
-# If all say the same, it grows as $n$. If each says something random, most of it cancels, and the sum grows as
-# $\sqrt n$: a random walk of $n$ steps ends about $\sqrt n$ steps from where it began. And if they have a little in
-# common, one part in a hundred of their squared length?
+# copies? That depends on whether they agree. If all say the same, it grows as $n$. If each says something random, most
+# of it cancels, and the sum grows as $\sqrt n$: a random walk of $n$ steps ends about $\sqrt n$ steps from where it
+# began. And if they have a little in common, one part in a hundred of their squared length?
 
 # %%
 counts = 4 ** np.arange(1, fast(9, 7))
@@ -160,8 +159,8 @@ claim(
 
 # %% [markdown]
 # A little agreement is drowned by noise while few share the parameter, and rules when many do: beyond some hundred
-# copies the middle curve turns from $\sqrt n$ to $n$. This is what a larger batch is good for. And since the size of such
-# a sum says first of all how many took part, losses are divided by the number of words, not added up.
+# copies the middle curve turns from $\sqrt n$ to $n$. This is what a larger batch is good for. And since the size of
+# such a sum says first of all how many took part, losses are divided by the number of words, not added up.
 #
 # ## The trap
 # Broadcasting never complains if it can help it. Here predictions have the shape $(B, 1)$, targets $(B)$, and each of
