@@ -58,8 +58,8 @@ softmax(np.array([1000.0, 999.0, 0.0]))
 # $$J = \operatorname{diag}(y) - y\, y^\top$$
 #
 # ## See it
-# Five scores, and the same five 4 and 16 times as large. The norm of $J$, the root of the sum of its squares, says in one
-# number how much comes through.
+# Five scores, and the same five 4 and 16 times as large. The norm of $J$, the root of the sum of its squares, says in
+# one number how much comes through.
 
 
 # %%
