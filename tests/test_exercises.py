@@ -38,7 +38,7 @@ def test_the_stub_is_to_be_written(lesson):
     )
 
 
-@pytest.mark.parametrize(("lesson", "functions"), wrong_answers())
+@pytest.mark.parametrize(("lesson", "functions"), [*wrong_answers()])
 def test_a_wrong_answer_is_named(lesson, functions):
     right = {name: thing for name, thing in vars(solution(lesson)).items() if callable(thing)}
     failures = {check.first_failure(lesson, SimpleNamespace(**right | functions), seed) for seed in range(3)}
