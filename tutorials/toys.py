@@ -111,4 +111,4 @@ def accuracy(model: nn.Module, task: Task, *, batches: int = 8, seed: int = 1_00
             answers = (model(ids) if mask is None else model(ids, mask)).data.argmax(axis=-1)  # (B, T, M)
             right = right + (answers == labels).sum(axis=(0, 1))
             asked = asked + (labels != NOTHING).sum(axis=(0, 1))
-    return right / asked
+    return np.asarray(right) / asked
