@@ -19,6 +19,7 @@ from .lens.oscilloscope import left_as_it_was
 from .vocab import BOS, EOS, PAD
 
 INDEX = "index.html"
+LONGEST = 256  # tokens of a sentence and its translation: `dependency` runs it once for each of them
 GRAPH = (
     "Forwards along the arrows, backwards against them. Each box says how large its result is and how large the "
     "gradient that comes to it; each arrow how much of the gradient at its tail comes from its head."
@@ -101,7 +102,7 @@ def inspect(translator: Translator, text: str, folder: Path, target: str | None 
     Perfetto, speedscope.json), and a page, index.html. Gradients of parameters stay as they were.
 
     Returns the path of the page, the translation and the loss.
-    Raises ValueError for an empty text.
+    Raises ValueError for an empty text, and for one that has, with its translation, more than 256 tokens.
     """
     model = translator.model
     src = pad([[*translator.source.encode(text), EOS]])  # (1, S)
@@ -110,6 +111,11 @@ def inspect(translator: Translator, text: str, folder: Path, target: str | None 
     written = greedy(model, src)  # (1, T)
     translation = translator.target.decode(written[0])
     labels = written if target is None else pad([[*translator.target.encode(target), EOS]])
+    if src.size + labels.size > LONGEST:
+        raise ValueError(
+            f"inspect(): the text and its translation have {src.size} and {labels.size} tokens; they may have {LONGEST}"
+            " together. Give a shorter text."
+        )
     tgt = np.concatenate([[[BOS]], labels[:, :-1]], axis=1)  # what the decoder reads
     source = [*translator.source.tokeniser.split(text), translator.source.tokens[EOS]]
     recordings = {detail: record(model, src, tgt, labels, detail) for detail in ("op", "definition")}
