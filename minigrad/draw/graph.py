@@ -50,7 +50,8 @@ def graph(
     that with the largest product of shares.
 
     A live tensor knows no gradients: record. `model` gives names to its graph; a recording has its own. Raises
-    ValueError for an unknown level, path, name or choice, GradError for a tensor whose graph was freed.
+    ValueError for an unknown level, path, name or choice, TypeError for what is no name, GradError for a tensor whose
+    graph was freed.
 
     >>> import minigrad as mg
     >>> a = mg.tensor([2.0], requires_grad=True)
@@ -62,6 +63,8 @@ def graph(
     >>> [arrow.label.split() for arrow in picture.arrows][:2]
     [['a', '(1,)', '50%'], ['b', '(1,)', '50%']]
     """
+    if not isinstance(model, Module | None):
+        raise TypeError(f"graph(): the model is a {type(model).__name__}; give a Module, or nothing.")
     if isinstance(subject, Tensor):
         subject = of_tape(subject, model)
     elif not isinstance(subject, Recording):
@@ -76,7 +79,12 @@ def graph(
     ):
         if value not in legal and not (name == "level" and value is None):
             raise ValueError(f"graph(): {name} is {value!r}; it must be one of {', '.join(map(repr, legal))}.")
-    return Graph(subject, level, [open] if isinstance(open, str) else list(open), edges, nodes, to, fold, title)
+    opened = [open] if isinstance(open, str) or not isinstance(open, Iterable) else list(open)
+    for name, names in (("open", opened), ("to", [] if to is None else [to])):
+        for path in names:
+            if not isinstance(path, str):
+                raise TypeError(f"graph(): {name} is a {type(path).__name__}; give its name, such as 'layers.0'.")
+    return Graph(subject, level, opened, edges, nodes, to, fold, title)
 
 
 class Graph:

@@ -162,6 +162,10 @@ def by_name(function: str, recordings: Recordings) -> dict[str, Recording]:
     """The recordings by name; one alone has that of its model's class. Raises ValueError if nothing can be drawn."""
     if isinstance(recordings, Recording):
         recordings = {type(recordings.model).__name__ if recordings.model else "recording": recordings}
+    given = recordings if isinstance(recordings, Mapping) else {"": recordings}
+    if any(not isinstance(rec, Recording) for rec in given.values()):
+        kinds = ", ".join(type(rec).__name__ for rec in given.values())
+        raise TypeError(f"{function}(): given {kinds}; give a recording, or several: {{'pre-norm': rec, ...}}.")
     if not recordings:
         raise ValueError(f"{function}(): there is no recording. Give one, or several: {{'pre-norm': rec, ...}}.")
     for name, rec in recordings.items():

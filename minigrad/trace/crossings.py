@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, GradError, Node, fit
+from ..core import Array, GradError, Node, ShapeError, fit
 from ..tensor import Tensor
 from .residuals import ADDITIONS
 
@@ -34,12 +34,19 @@ def crossings(root: Tensor, x: Tensor, gradient: Any = None) -> dict[int, Array]
     >>> {k: float(g) for k, g in crossings(triple(double(x)), x).items()}  # (1 + 2) (1 + 3)
     {0: 1.0, 1: 5.0, 2: 6.0}
     """
+    for name, given in (("root", root), ("x", x)):
+        if not isinstance(given, Tensor):
+            raise TypeError(
+                f"crossings(): {name} is a {type(given).__name__}; give tensors: the loss, and a parameter."
+            )
     target, start = x.node, root.node
     if start is None or target is None:
         raise GradError("crossings(): a tensor without a graph; both must want a gradient, outside of no_grad().")
     if gradient is None and root.data.size != 1:
         raise GradError(f"crossings(): the root has shape {root.shape}; give `gradient`, or reduce to one number.")
     g = np.ones_like(root.data) if gradient is None else np.asarray(getattr(gradient, "data", gradient), root.dtype)
+    if g.shape != root.shape:
+        raise ShapeError(f"crossings(): gradient has shape {g.shape}, the root {root.shape}; they must be the same.")
     parts: dict[Node, dict[int, Array]] = {start: {0: g}}
     queue = [(-start.serial, start)]
     while queue:

@@ -77,8 +77,8 @@ def profile(recording: Recording, by: str, depth: int | None) -> Table:
     """See `Recording.profile`."""
     if by not in BY:
         raise ValueError(f"profile(): by is {by!r}; it must be {', '.join(map(repr, BY))}. Try by='op'.")
-    if depth is not None and (by != "module" or depth < 1):
-        raise ValueError(f"profile(): depth is {depth}, by is {by!r}; it cuts paths. Try by='module', depth=1.")
+    if depth is not None and (by != "module" or not isinstance(depth, int) or depth < 1):
+        raise ValueError(f"profile(): depth is {depth!r}, by is {by!r}; it cuts paths. Try by='module', depth=1.")
     total = ended(recording, "profile()")
     if by == "kernel":
         return _by_kernel(recording, total)

@@ -39,7 +39,8 @@ def record(
 
     The numbers are those of the same code without `record`, bit for bit: with detail="definition", of the same code in
     `core.definitions()`. A gradient that an op has added to what had arrived before it is known to rounding.
-    Only this thread is recorded. Raises ValueError for an unknown detail or keep, TypeError if `model` is no module.
+    Only this thread is recorded. Raises ValueError for an unknown detail, keep or limit, TypeError if `model` is no
+    module.
 
     >>> import minigrad as mg
     >>> model = mg.nn.Linear(3, 2)
@@ -53,6 +54,8 @@ def record(
     """
     if model is not None and not isinstance(model, Module):
         raise TypeError(f"record(): the model is a {type(model).__name__}; give a Module, or nothing.")
+    if not isinstance(limit, int | float) or not limit >= 0:
+        raise ValueError(f"record(): limit is {limit!r}; it must be a number of bytes. Try limit=2**30.")
     for name, value, legal in (("detail", detail, DETAILS), ("keep", keep, KEEPS)):
         if value not in legal:
             raise ValueError(f"record(): {name} is {value!r}; it must be {' or '.join(map(repr, legal))}.")

@@ -94,7 +94,7 @@ def table(steps: Sequence[Step], name: Callable[[Step], str]) -> Table:
                 ratio = split.branch / split.identity if split.identity else math.nan
                 shares = split.identity_share, split.branch_share, split.other_share
                 rows.append(ResidualRow(name(step), split.identity, split.branch, ratio, split.cosine, *shares))
-    return Table("gradients of x in y = x + f(x)", ResidualRow, rows)
+    return Table("gradients of x in y = x + f(x), in modules with is_residual = True", ResidualRow, rows)
 
 
 def paths(steps: Sequence[Step], root: Step | None, target: Step) -> dict[int, float]:
