@@ -77,6 +77,13 @@ def test_a_step_of_another_recording_is_no_step(model, rec):
     assert rec.paths(rec["0.weight"]) == {0: 1.0}
 
 
+def test_an_empty_graph_says_why(model):
+    with mg.record(model) as recording, mg.no_grad():
+        model(mg.ones(1, 3))
+    assert "no_grad() was on" in str(mg.graph(recording))
+    assert "image/svg+xml" in mg.graph(recording)._repr_mimebundle_()
+
+
 def test_an_empty_table_says_so(rec):
     assert repr(rec.ledger("encoder.*")).endswith("no rows")
     assert "no rows" in rec.ledger("encoder.*")._repr_html_()

@@ -178,6 +178,8 @@ class Graph:
         return picture
 
     def _conventions(self) -> list[str]:
+        if not self.order:
+            return ["there are no steps: no parameter or input wants a gradient, or no_grad() was on"]
         words = ["data: the root mean square, of a single number itself; grad: the norm, of a single number itself"]
         if any(not group.is_step for group in self.order):
             words.append(
