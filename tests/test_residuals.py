@@ -86,6 +86,26 @@ def test_a_branch_that_is_x_itself_is_a_branch():
     assert (row.identity_share, row.branch_share, row.cosine) == pytest.approx((0.5, 0.5, 1.0))
 
 
+def test_a_backward_pass_that_failed_leaves_nothing_behind():
+    handles = []
+
+    class Fork(nn.Module):
+        def forward(self, x):
+            first, second = x * 2.0, x * 3.0
+            handles.append(first.register_hook(lambda g: 1 / 0))
+            return first + second
+
+    with mg.record() as rec:
+        y = nn.Residual(Fork())(leaf([1.0, 2.0]) * 1.0)
+        with pytest.raises(ZeroDivisionError):  # by now, part of the gradient has come through the branch
+            y.backward([5.0, 5.0], retain_graph=True)
+        handles[0].remove()
+        y.backward([1.0, 0.0])
+    [row] = rec.residuals()
+    assert (rec.runs, row.identity, row.branch) == (2, 1.0, 5.0)
+    assert (row.identity_share, row.branch_share) == pytest.approx((1 / 6, 5 / 6))
+
+
 @pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("detail", ["op", "definition"])
 def test_every_residual_connection_of_a_transformer_is_in_the_ledger(norm_first, detail, rng):

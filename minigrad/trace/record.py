@@ -170,8 +170,9 @@ class Recorder(Observer):
         self._end_of_step(now)
         step, recording = self._known(node), self.recording
         arrived = self.arrived.pop(node.serial, [])
-        if not arrived:
+        if not arrived:  # a backward pass begins
             recording.runs, recording.root = recording.runs + 1, step
+            self.arrived.clear()  # of one that an exception has ended
         step.run, step.gradient = recording.runs, measured(gradient)
         step.gradient_array = self._copy(gradient)
         norm, squares = step.gradient.norm, step.gradient.squares
