@@ -174,7 +174,7 @@ class Recorder(Observer):
             recording.runs, recording.root = recording.runs + 1, step
             self.arrived.clear()  # of one that an exception has ended
         step.run, step.gradient = recording.runs, measured(gradient)
-        step.gradient_array = self._copy(gradient)
+        step.gradient_array, step.hooked = self._copy(gradient), bool(node.hooks)
         norm, squares = step.gradient.norm, step.gradient.squares
         for edge, part in arrived:
             edge.run = recording.runs

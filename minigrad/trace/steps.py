@@ -187,6 +187,7 @@ class Step:
     value: Statistics | None = None
     gradient: Statistics | None = None
     run: int = 0  # the last backward pass that came here; 0: none
+    hooked: bool = False  # hooks saw this gradient, and may have passed on another one
     forward_seconds: float = 0.0
     backward_seconds: float = 0.0
     saved: int = 0  # bytes that are kept for the way back, and were not kept by an earlier step
