@@ -253,6 +253,15 @@ def test_bytes_that_are_kept_for_the_way_back_are_counted_once():
     assert kept == {"leaf": 0, "matmul": 0, "exp": 5 * 6 * 8, "mul": 0}  # y, by two steps
 
 
+def test_memory_that_is_used_again_is_counted_again():
+    """An array that is gone has an id that the next one may get."""
+    x = leaf(np.ones(100))
+    with mg.record() as rec:
+        for _ in range(20):
+            x.exp()
+    assert [step.saved for step in rec.find("exp*")] == [800] * 20
+
+
 def test_the_kernels_of_a_step_are_heard(either, rng):
     x = leaf(rng.standard_normal((3, 4)))
     with mg.record() as rec:
