@@ -79,6 +79,13 @@ def test_a_layer_that_is_wired_in_another_way_is_not_folded(kind):
     assert plain.recording.model.blocks[3] in hidden
 
 
+def test_a_layer_of_another_class_is_not_folded():
+    """It does the same, but it is called something else."""
+    model = Blocks(*[5] * 8)
+    model.blocks[3].__class__ = type("Other", (type(model.blocks[3]),), {})
+    assert more(mg.graph(record_blocks(model))) == ["+2 more Block\nblocks.5 to blocks.6"]
+
+
 def test_what_would_depend_on_itself_is_not_folded():
     """All layers are the same, but the mean needs each of them, and each needs the mean."""
     graph = mg.graph(recorded("compared"), level="op")
