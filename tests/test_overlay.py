@@ -235,7 +235,7 @@ def test_the_path_to_a_parameter_is_the_strongest_one():
         ("add", "sum"),
     ]
     assert [b.key for b in graph.picture.boxes if b.highlighted] == ["leaf", "mul", "add", "sum"]
-    assert "highlighted: the strongest path to leaf, 75.00% of its gradient" in graph.picture.legend
+    assert "highlighted: the strongest path to leaf; its shares multiply to 75.00%" in graph.picture.legend
 
 
 @every_level

@@ -9,7 +9,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn
 from minigrad.nn import functional as F
-from minigrad.trace import crossings
+from minigrad.trace import crossing_shares, crossings
 from minitransformer import Transformer
 from tests.graphs import leaf
 from tests.models import sentences, small_config
@@ -181,6 +181,26 @@ def test_the_parts_of_the_gradient_sum_to_it(norm_first, rng):
         shares = rec.paths(name)
         assert set(shares) == set(by_count)
         assert sum(shares.values()) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_shares_of_paths_are_those_of_the_parts(norm_first, rng):
+    model, loss = transformer(rng, norm_first=norm_first)
+    out = loss()
+    parts, shares = (function(out, model.src_embed.weight) for function in (crossings, crossing_shares))
+    with mg.record(model) as rec:
+        out.backward()
+    g = model.src_embed.weight.grad.data
+    assert shares == pytest.approx({k: (part * g).sum() / (g * g).sum() for k, part in parts.items()}, abs=1e-12)
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-12)
+    estimates = rec.paths("src_embed.weight")  # what the recording alone can say: the same counts, not the same shares
+    assert set(estimates) == set(shares)
+    assert estimates != pytest.approx(shares, abs=1e-3)
+
+
+def test_of_a_gradient_that_is_zero_there_are_no_shares_of_paths():
+    x = leaf([1.0, 2.0])
+    assert all(map(math.isnan, crossing_shares(nn.Residual(Times(-1.0))(x), x, [1.0, 1.0]).values()))
 
 
 def test_what_crossed_no_branch_is_the_gradient_with_all_branches_cut(rng):

@@ -139,10 +139,11 @@ class Recording:
         return residuals.table(self.steps, self.name)
 
     def paths(self, step: str | Step) -> dict[int, float]:
-        """Shares of the gradient at `step` by the number of residual branches that they came through: {0: 0.6, ...}.
+        """Of the gradient at `step`, what came through 0, 1, 2, ... residual branches, estimated: {0: 0.6, ...}.
 
-        Along a path the shares of its edges are multiplied; over all paths from the loss they sum to 1. See
-        `trace.crossings` for the parts themselves.
+        Along a path the shares of its edges are multiplied; over all paths from the loss they sum to 1. That is exact
+        only where Jacobians change no direction: an edge has one share, whichever way its gradient came from before.
+        `trace.crossing_shares` is exact, and needs the graph.
         """
         return residuals.paths(self.steps, self.root, self[step] if isinstance(step, str) else step)
 

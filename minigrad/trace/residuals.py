@@ -31,7 +31,7 @@ class ResidualRow(NamedTuple):
 
 def is_residual(step: Step) -> bool:
     """Whether a step is the addition x + f(x) of a residual connection."""
-    thing = step.call and step.call.thing
+    thing = step.call.thing if step.call else step.module  # no call is known of what was made before the recording
     return step.kind in ADDITIONS and isinstance(thing, Module) and thing.is_residual
 
 
