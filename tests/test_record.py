@@ -310,6 +310,22 @@ def test_of_several_backward_passes_the_last_one_counts():
     assert rec.root is rec["mul#2"]
 
 
+def test_after_each_backward_pass_the_shares_sum_to_one():
+    """Gradients are summed up over two sentences; a parameter has been used by both."""
+    w = leaf([1.0, 2.0])
+    with mg.record(keep="values") as rec:
+        for factor in (2.0, 3.0):
+            (w * factor + w).backward([1.0, 1.0])
+    assert [(rec.name(e.child), e.run, e.share) for e in rec["leaf"].uses] == [
+        ("mul", 1, None),
+        ("add", 1, None),
+        ("mul#2", 2, 0.75),
+        ("add#2", 2, 0.25),
+    ]
+    assert rec.edge("mul", "leaf").norm is rec.edge("mul", "leaf").gradient is None
+    assert rec.edge("add", "mul").share == 1.0  # the first pass was the last one that came to it
+
+
 # -------------------------------------------------------------------------------------------------- what it holds on to
 def test_a_recording_keeps_no_node_and_no_activation():
     gc.disable()

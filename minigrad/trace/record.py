@@ -39,6 +39,7 @@ def record(
 
     The numbers are those of the same code without `record`, bit for bit: with detail="definition", of the same code in
     `core.definitions()`. A gradient that an op has added to what had arrived before it is known to rounding.
+    Of several backward passes, a step has the numbers of the last one that came to it, and so have the edges to it.
     Only this thread is recorded. Raises ValueError for an unknown detail or keep, TypeError if `model` is no module.
 
     >>> import minigrad as mg
@@ -176,6 +177,8 @@ class Recorder(Observer):
         step.run, step.gradient = recording.runs, measured(gradient)
         step.gradient_array, step.hooked = self._copy(gradient), bool(node.hooks)
         norm, squares = step.gradient.norm, step.gradient.squares
+        for edge in step.uses:  # what an earlier pass sent is no part of this gradient
+            edge.norm = edge.share = edge.gradient = None
         for edge, part in arrived:
             edge.run = recording.runs
             if len(arrived) == 1:
