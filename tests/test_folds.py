@@ -25,7 +25,13 @@ def test_identical_layers_are_folded_with_their_range():
     fold = box(graph, "blocks.1.first ... blocks.4.first")
     assert fold.title == "+4 more Block\nblocks.1 to blocks.4"
     norms = [recording[f"blocks.{i}.add"].gradient.norm for i in range(1, 5)]
-    assert fold.lines[:2] == ["own weights", f"|g| {min(norms):.3g} to {max(norms):.3g}"]
+    before = [recording[f"blocks.{i}.add"].gradient.norm for i in range(4)]
+    gains = [out / into for out, into in zip(before, norms, strict=True)]
+    assert fold.lines == [
+        "own weights",
+        f"|g| {min(norms):.3g} to {max(norms):.3g}",
+        f"gain {min(gains):.3g} to {max(gains):.3g}",
+    ]
 
 
 def test_a_fold_of_uses_says_that_the_weights_are_the_same():
