@@ -63,6 +63,10 @@ def tick_labels(axis):
     return [label.get_text() for label in axis.get_ticklabels()]
 
 
+def row_of(table, layer):
+    return next(row for row in table if row.layer == layer)
+
+
 def bars(axes, label):
     """(start, length) of the bars of a container, up or to the right."""
     (container,) = [c for c in axes.containers if c.get_label() == label]
@@ -95,6 +99,7 @@ def test_flow_is_the_norms_of_the_gradients_that_the_parameters_have(rng):
         np.testing.assert_allclose((row.least, row.median, row.most), expected, rtol=1e-9)
     last = max((step for step in rec.steps if step.kind == "linear"), key=lambda step: step.serial)
     assert table[-1].activation == last.gradient.norm
+    assert row_of(table, "encoder.layers.1").activation == rec["encoder.layers.1.add_norm2.add_layer_norm"].gradient.norm
     axes = plot.figure.axes[0]
     assert tick_labels(axes.xaxis) == table.column("layer")
     medians, activations, _ = axes.lines
