@@ -99,7 +99,8 @@ def test_flow_is_the_norms_of_the_gradients_that_the_parameters_have(rng):
         np.testing.assert_allclose((row.least, row.median, row.most), expected, rtol=1e-9)
     last = max((step for step in rec.steps if step.kind == "linear"), key=lambda step: step.serial)
     assert table[-1].activation == last.gradient.norm
-    assert row_of(table, "encoder.layers.1").activation == rec["encoder.layers.1.add_norm2.add_layer_norm"].gradient.norm
+    returned = rec["encoder.layers.1.add_norm2.add_layer_norm"]
+    assert row_of(table, "encoder.layers.1").activation == returned.gradient.norm
     axes = plot.figure.axes[0]
     assert tick_labels(axes.xaxis) == table.column("layer")
     medians, activations, _ = axes.lines

@@ -343,6 +343,15 @@ def test_a_recording_keeps_no_node_and_no_activation():
         gc.enable()
 
 
+def test_what_is_gone_is_not_taken_for_what_comes_after_it():
+    """The id of a node that is gone may be that of a later one."""
+    sizes = range(1, 21)
+    with mg.record() as rec:
+        for size in sizes:
+            leaf(np.ones(size)).exp()
+    assert [(e.parent.kind, e.parent.shape) for e in rec.edges] == [("leaf", (size,)) for size in sizes]
+
+
 def test_values_are_kept_when_asked_for_as_copies_and_within_a_bound(rng):
     x = leaf(rng.standard_normal((10, 10)))
     with mg.record(keep="values", limit=5 * 800) as rec:
