@@ -86,6 +86,19 @@ def test_a_branch_that_is_x_itself_is_a_branch():
     assert (row.identity_share, row.branch_share, row.cosine) == pytest.approx((0.5, 0.5, 1.0))
 
 
+def test_a_branch_that_sends_nothing_back_has_a_row():
+    class Still(nn.Module):
+        def forward(self, x):
+            return x.detach() * 2.0
+
+    with mg.record() as rec:
+        nn.Residual(Still())(leaf([3.0, 4.0]) * 1.0).backward([3.0, 4.0])
+    [row] = rec.residuals()
+    assert row[:4] == ("Residual.add", 5.0, 0.0, 0.0)
+    assert math.isnan(row.cosine)
+    assert row[5:] == (1.0, 0.0, 0.0)
+
+
 def test_a_backward_pass_that_failed_leaves_nothing_behind():
     handles = []
 

@@ -18,7 +18,7 @@ def crossings(root: Tensor, x: Tensor, gradient: Any = None) -> dict[int, Array]
 
     Expand the product of all (1 + J_f)^T on the way from the loss to x: G_k are the terms with k Jacobians of branches
     (Veit, Wilber and Belongie 2016). The way back is linear, so each part goes back on its own: exactly, for the price
-    of one backward pass per k.
+    of one backward pass per k. Hooks are not asked.
 
     root: the loss, whose graph has not been freed, and stays; gradient: dL/droot, if it is not a single number;
     x: any tensor in its graph. Returns {k: array like x}. Raises GradError if x is not in the graph of root.

@@ -134,7 +134,8 @@ class Recording:
 
         Norms of the gradients that came past f (identity) and through f (branch), their cosine, and the signed shares
         <part, g> / <g, g> of the whole g. A residual connection is an addition that a module with `is_residual` makes
-        itself. Shares of other uses of x are under `other`.
+        itself. Shares of other uses of x are under `other`; what comes back from inside of f belongs to the branch,
+        also where something else than f uses what f has made.
         """
         return residuals.table(self.steps, self.name)
 

@@ -41,7 +41,7 @@ def splits(x: Step, arrived: Sequence[tuple[Edge, Array]], gradient: Array, squa
     `squares` is the square of the norm of the gradient; the edges have their norms and shares.
     """
     found: dict[int, Split] = {}
-    for edge, identity in arrived if len(arrived) > 1 else ():
+    for edge, identity in arrived:
         if edge.position == 0 and is_residual(edge.child):
             inside = _between(x, edge.child)
             others = [(e, part) for e, part in arrived if e is not edge]
