@@ -84,7 +84,10 @@ class Observer:
         """
 
     def gradient(self, node: Node, gradient: Array) -> None:
-        """`node` has received all of its gradient and is about to pass it on, or, for a leaf, to keep it."""
+        """`node` has received all of its gradient and is about to pass it on, or, for a leaf, to keep it.
+
+        Its hooks have not seen it yet: what they make of it shows in what is passed on.
+        """
 
 
 @contextmanager

@@ -50,7 +50,7 @@ EXHIBITS = (
     Exhibit(
         "Paths",
         "The gradient of the embedding of the source, by the number of residual branches that it came through.",
-        "draw.path_shares(rec, parameter)",
+        "draw.path_shares({'exactly': mg.trace.crossing_shares(loss(), embedding)}, 'the embedding')",
         "paths",
     ),
     Exhibit(
@@ -120,6 +120,10 @@ def inspect(translator: Translator, text: str, folder: Path, target: str | None 
     source = [*translator.source.tokeniser.split(text), translator.source.tokens[EOS]]
     recordings = {detail: record(model, src, tgt, labels, detail) for detail in ("op", "definition")}
     rec, loss = recordings["op"]
+
+    def again() -> mg.Tensor:
+        return loss_of(model, src, tgt, labels)
+
     names = {
         "mg": mg,
         "draw": draw,
@@ -132,7 +136,8 @@ def inspect(translator: Translator, text: str, folder: Path, target: str | None 
         "target": [translator.target.tokens[i] for i in tgt[0]],
         "rec": rec,
         "fine": recordings["definition"][0],
-        "parameter": next(name for name, _ in model.named_parameters()),
+        "loss": again,
+        "embedding": next(model.parameters()),
     }
     folder.mkdir(parents=True, exist_ok=True)
     graphs = [
@@ -154,7 +159,13 @@ def inspect(translator: Translator, text: str, folder: Path, target: str | None 
 
 def record(model: Any, src: np.ndarray, tgt: np.ndarray, labels: np.ndarray, detail: str) -> tuple[Any, float]:
     """Record the loss of the labels and its way back, in evaluation mode: the recording and the loss."""
-    with evaluating(model), left_as_it_was(model), mg.enable_grad(), mg.record(model, detail=detail) as rec:
-        loss = mg.ops.cross_entropy(model(src, tgt), labels, ignore_index=PAD)
+    with left_as_it_was(model), mg.record(model, detail=detail) as rec:
+        loss = loss_of(model, src, tgt, labels)
         loss.backward()
     return rec, loss.item()
+
+
+def loss_of(model: Any, src: np.ndarray, tgt: np.ndarray, labels: np.ndarray) -> mg.Tensor:
+    """The cross entropy of the labels, with its graph, in evaluation mode."""
+    with evaluating(model), mg.enable_grad():
+        return mg.ops.cross_entropy(model(src, tgt), labels, ignore_index=PAD)

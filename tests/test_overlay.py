@@ -164,7 +164,10 @@ def test_saturation_that_was_not_recorded_is_no_number():
     attention = box(graph, "encoder.layers.0.self_attn")
     assert attention.lines[-1] == "saturated: not recorded"
     assert attention.fill is None
+    hint = 'none was recorded: record(model, detail="definition", keep="values")'
+    assert any(hint in line for line in graph.picture.legend)
     watched = recorded("post-norm", "definition", keep="values")
+    assert not any(hint in line for line in mg.graph(watched, nodes="saturation").picture.legend)
     assert re.fullmatch(r"saturated: \d+\.\d%", box(mg.graph(watched, nodes="saturation"), attention.key).lines[-1])
     columns = mg.randn(3, 4, requires_grad=True)
     with mg.record(keep="values") as recording:
@@ -235,7 +238,7 @@ def test_the_path_to_a_parameter_is_the_strongest_one():
         ("add", "sum"),
     ]
     assert [b.key for b in graph.picture.boxes if b.highlighted] == ["leaf", "mul", "add", "sum"]
-    assert "highlighted: the strongest path to leaf, 75.00% of its gradient" in graph.picture.legend
+    assert "highlighted: the strongest path to leaf; its shares multiply to 75.00%" in graph.picture.legend
 
 
 @every_level

@@ -63,6 +63,8 @@ def clock(monkeypatch):
     monkeypatch.setattr("minigrad.kernels.heard.perf_counter", clock)
     before = recorder.measured
     monkeypatch.setattr(recorder, "measured", lambda x: clock.move(1000) or before(x))  # recording takes its time
+    heard = recorder.KernelCall
+    monkeypatch.setattr(recorder, "KernelCall", lambda *facts: clock.move(1000) or heard(*facts))
     return clock
 
 
@@ -102,6 +104,15 @@ def test_times_are_those_of_the_ops_and_not_of_the_recording(clock, slow):
     assert table[0][:6] == ("slow", 2, 16_000, 6_000, 10_000, 16 / 47)
     assert table[-1][:6] == ("(between steps)", None, 31_000, None, None, 31 / 47)
     assert [(x.name, x.calls, x.ms) for x in rec.profile("step")][:-1] == [("slow", 1, 8_000), ("slow#2", 1, 8_000)]
+
+
+def test_the_times_of_all_backward_passes_are_summed_up(clock, slow):
+    with mg.record() as rec:
+        y = slow(leaf(2))
+        y.backward(np.ones(2, np.float32), retain_graph=True)
+        y.backward(np.ones(2, np.float32))
+    assert rec.profile()[0][:5] == ("slow", 1, 13_000, 3_000, 10_000)
+    assert rec["slow"].backward_seconds == 10
 
 
 def test_what_happens_after_a_backward_pass_is_no_part_of_it(clock, slow):

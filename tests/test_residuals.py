@@ -9,7 +9,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn
 from minigrad.nn import functional as F
-from minigrad.trace import crossings
+from minigrad.trace import crossing_shares, crossings
 from minitransformer import Transformer
 from tests.graphs import leaf
 from tests.models import sentences, small_config
@@ -84,6 +84,39 @@ def test_a_branch_that_is_x_itself_is_a_branch():
         nn.Residual(nn.Identity())(h).backward([1.0, 1.0])
     [row] = rec.residuals()
     assert (row.identity_share, row.branch_share, row.cosine) == pytest.approx((0.5, 0.5, 1.0))
+
+
+def test_a_branch_that_sends_nothing_back_has_a_row():
+    class Still(nn.Module):
+        def forward(self, x):
+            return x.detach() * 2.0
+
+    with mg.record() as rec:
+        nn.Residual(Still())(leaf([3.0, 4.0]) * 1.0).backward([3.0, 4.0])
+    [row] = rec.residuals()
+    assert row[:4] == ("Residual.add", 5.0, 0.0, 0.0)
+    assert math.isnan(row.cosine)
+    assert row[5:] == (1.0, 0.0, 0.0)
+
+
+def test_a_backward_pass_that_failed_leaves_nothing_behind():
+    handles = []
+
+    class Fork(nn.Module):
+        def forward(self, x):
+            first, second = x * 2.0, x * 3.0
+            handles.append(first.register_hook(lambda g: 1 / 0))
+            return first + second
+
+    with mg.record() as rec:
+        y = nn.Residual(Fork())(leaf([1.0, 2.0]) * 1.0)
+        with pytest.raises(ZeroDivisionError):  # by now, part of the gradient has come through the branch
+            y.backward([5.0, 5.0], retain_graph=True)
+        handles[0].remove()
+        y.backward([1.0, 0.0])
+    [row] = rec.residuals()
+    assert (rec.runs, row.identity, row.branch) == (2, 1.0, 5.0)
+    assert (row.identity_share, row.branch_share) == pytest.approx((1 / 6, 5 / 6))
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
@@ -161,6 +194,26 @@ def test_the_parts_of_the_gradient_sum_to_it(norm_first, rng):
         shares = rec.paths(name)
         assert set(shares) == set(by_count)
         assert sum(shares.values()) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_shares_of_paths_are_those_of_the_parts(norm_first, rng):
+    model, loss = transformer(rng, norm_first=norm_first)
+    out = loss()
+    parts, shares = (function(out, model.src_embed.weight) for function in (crossings, crossing_shares))
+    with mg.record(model) as rec:
+        out.backward()
+    g = model.src_embed.weight.grad.data
+    assert shares == pytest.approx({k: (part * g).sum() / (g * g).sum() for k, part in parts.items()}, abs=1e-12)
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-12)
+    estimates = rec.paths("src_embed.weight")  # what the recording alone can say: the same counts, not the same shares
+    assert set(estimates) == set(shares)
+    assert estimates != pytest.approx(shares, abs=1e-3)
+
+
+def test_of_a_gradient_that_is_zero_there_are_no_shares_of_paths():
+    x = leaf([1.0, 2.0])
+    assert all(map(math.isnan, crossing_shares(nn.Residual(Times(-1.0))(x), x, [1.0, 1.0]).values()))
 
 
 def test_what_crossed_no_branch_is_the_gradient_with_all_branches_cut(rng):

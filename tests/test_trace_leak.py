@@ -87,11 +87,12 @@ def test_an_input_used_twice_gets_both():
     np.testing.assert_array_equal(arrived[number_of(a)], [[True, True], [False, True]])
 
 
-def test_the_way_is_the_shortest_and_only_where_something_travels():
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_way_is_the_shortest_and_only_where_something_travels(turned):
     x = mg.tensor([1.0, 2.0], requires_grad=True)
     with taping() as tape:
         long, short = (-x.exp()).sin(), x.abs()
-        y = long + short
+        y = short + long if turned else long + short
         y.backward(np.array([1.0, 0.0]), retain_graph=True)
     knows = {number: {"knows": np.array([True, False])} for number in (number_of(x), *tape.steps)}
     way = tape.way(number_of(x), number_of(y), knows)

@@ -46,8 +46,8 @@ def graph(
 
     edges: what arrows show, "share" <g_e, g> / <g, g> of the gradient g of the tail, "norm", or "none". nodes: what
     colours show, "grad", "value", "time", "memory", or "saturation", the part of the rows of a softmax with an entry
-    above 0.99. to: the name of a parameter or step, * and ? allowed; the strongest path of its gradient is highlighted,
-    that with the largest product of shares.
+    above 0.99, which needs a recording with detail="definition" and keep="values". to: the name of a parameter or step,
+    * and ? allowed; the strongest path of its gradient is highlighted, that with the largest product of shares.
 
     A live tensor knows no gradients: record. `model` gives names to its graph; a recording has its own. Raises
     ValueError for an unknown level, path, name or choice, TypeError for what is no name, GradError for a tensor whose

@@ -154,6 +154,8 @@ def fills(nodes: str, numbers: Sequence[float | None]) -> tuple[list[str | None]
     """A colour for each number, and what it means in words."""
     if nodes == "saturation":
         words = f"part of the softmax rows with an entry above {SATURATED}: white 0, blue 1"
+        if not any(x is not None for x in numbers):
+            words += '; none was recorded: record(model, detail="definition", keep="values") keeps them'
         return [None if x is None else blend(WHITE, SKY, x) for x in numbers], f"boxes: {words}"
     what = {"grad": "norm of the gradient", "value": "root mean square", "time": "time", "memory": "bytes kept"}[nodes]
     scale, words = log_scale(numbers, {"time": " s", "memory": " B"}.get(nodes, ""))

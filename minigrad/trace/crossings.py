@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from heapq import heappop, heappush
 from typing import Any
 
@@ -17,7 +18,7 @@ def crossings(root: Tensor, x: Tensor, gradient: Any = None) -> dict[int, Array]
 
     Expand the product of all (1 + J_f)^T on the way from the loss to x: G_k are the terms with k Jacobians of branches
     (Veit, Wilber and Belongie 2016). The way back is linear, so each part goes back on its own: exactly, for the price
-    of one backward pass per k. `Recording.paths` estimates the shares <G_k, g> / <g, g> without that.
+    of one backward pass per k. Hooks are not asked.
 
     root: the loss, whose graph has not been freed, and stays; gradient: dL/droot, if it is not a single number;
     x: any tensor in its graph. Returns {k: array like x}. Raises GradError if x is not in the graph of root.
@@ -70,6 +71,22 @@ def crossings(root: Tensor, x: Tensor, gradient: Any = None) -> dict[int, Array]
     if target not in parts:
         raise GradError("crossings(): x is not in the graph of the root: no gradient reaches it.")
     return dict(sorted(parts[target].items()))
+
+
+def crossing_shares(root: Tensor, x: Tensor, gradient: Any = None) -> dict[int, float]:
+    """Shares <G_k, g> / <g, g> of the gradient g of x, where G_k came through k residual branches: {0: 0.6, ...}.
+
+    They sum to 1, and a part that works against the others has a negative one; NaN if g is 0. See `crossings`.
+
+    >>> import minigrad as mg
+    >>> x = mg.tensor([1.0, 2.0], requires_grad=True)
+    >>> crossing_shares(mg.nn.Residual(mg.nn.ReLU())(x).sum(), x)
+    {0: 0.5, 1: 0.5}
+    """
+    parts = {k: part.astype(np.float64) for k, part in crossings(root, x, gradient).items()}
+    whole: Any = sum(parts.values())
+    squares = float((whole**2).sum())
+    return {k: float((part * whole).sum()) / squares if squares else math.nan for k, part in parts.items()}
 
 
 def _sent(node: Node, g: Array) -> list[tuple[int, Node, Array]]:

@@ -39,6 +39,7 @@ def record(
 
     The numbers are those of the same code without `record`, bit for bit: with detail="definition", of the same code in
     `core.definitions()`. A gradient that an op has added to what had arrived before it is known to rounding.
+    Of several backward passes, a step has the numbers of the last one that came to it, and so have the edges to it.
     Only this thread is recorded. Raises ValueError for an unknown detail, keep or limit, TypeError if `model` is no
     module.
 
@@ -173,11 +174,14 @@ class Recorder(Observer):
         self._end_of_step(now)
         step, recording = self._known(node), self.recording
         arrived = self.arrived.pop(node.serial, [])
-        if not arrived:
+        if not arrived:  # a backward pass begins
             recording.runs, recording.root = recording.runs + 1, step
+            self.arrived.clear()  # of one that an exception has ended
         step.run, step.gradient = recording.runs, measured(gradient)
-        step.gradient_array = self._copy(gradient)
+        step.gradient_array, step.hooked = self._copy(gradient), bool(node.hooks)
         norm, squares = step.gradient.norm, step.gradient.squares
+        for edge in step.uses:  # what an earlier pass sent is no part of this gradient
+            edge.norm = edge.share = edge.gradient = None
         for edge, part in arrived:
             edge.run = recording.runs
             if len(arrived) == 1:

@@ -148,16 +148,18 @@ class Recording:
 
         Norms of the gradients that came past f (identity) and through f (branch), their cosine, and the signed shares
         <part, g> / <g, g> of the whole g. A residual connection is an addition that a module with `is_residual` makes
-        itself. Shares of other uses of x are under `other`.
+        itself. Shares of other uses of x are under `other`; what comes back from inside of f belongs to the branch,
+        also where something else than f uses what f has made.
         """
         return residuals.table(self.steps, self.name)
 
     def paths(self, step: str | Step) -> dict[int, float]:
-        """Shares of the gradient at `step` by the number of residual branches that they came through: {0: 0.6, ...}.
+        """Of the gradient at `step`, what came through 0, 1, 2, ... residual branches, estimated: {0: 0.6, ...}.
 
-        Along a path the shares of its edges are multiplied; over all paths from the loss they sum to 1. See
-        `trace.crossings` for the parts themselves. Without a gradient at `step` there are none: {}. Raises KeyError if
-        there is no such step.
+        Along a path the shares of its edges are multiplied; over all paths from the loss they sum to 1. That is exact
+        only where Jacobians change no direction: an edge has one share, whichever way its gradient came from before.
+        `trace.crossing_shares` is exact, and needs the graph. Without a gradient at `step` there are none: {}. Raises
+        KeyError if there is no such step.
         """
         return residuals.paths(self.steps, self.root, self._step(step))
 

@@ -31,7 +31,7 @@ class ResidualRow(NamedTuple):
 
 def is_residual(step: Step) -> bool:
     """Whether a step is the addition x + f(x) of a residual connection."""
-    thing = step.call and step.call.thing
+    thing = step.call.thing if step.call else step.module  # no call is known of what was made before the recording
     return step.kind in ADDITIONS and isinstance(thing, Module) and thing.is_residual
 
 
@@ -41,7 +41,7 @@ def splits(x: Step, arrived: Sequence[tuple[Edge, Array]], gradient: Array, squa
     `squares` is the square of the norm of the gradient; the edges have their norms and shares.
     """
     found: dict[int, Split] = {}
-    for edge, identity in arrived if len(arrived) > 1 else ():
+    for edge, identity in arrived:
         if edge.position == 0 and is_residual(edge.child):
             inside = _between(x, edge.child)
             others = [(e, part) for e, part in arrived if e is not edge]

@@ -141,7 +141,8 @@ class Edge:
 
     `norm` is that of this gradient g_e, and `share` its signed part of the sum g of all that arrive at the parent,
     <g_e, g> / <g, g>: the shares of a parent sum to 1, and one that works against the others is negative. It is NaN if
-    g is 0. Both are None before a backward pass has come here; `run` says which pass it was, from 1 on.
+    g is 0. Both are None as long as no backward pass has come here, and if a later one came to the parent by other
+    edges only; `run` says which pass it was, from 1 on.
     """
 
     child: Step
@@ -187,6 +188,7 @@ class Step:
     value: Statistics | None = None
     gradient: Statistics | None = None
     run: int = 0  # the last backward pass that came here; 0: none
+    hooked: bool = False  # hooks saw this gradient, and may have passed on another one
     forward_seconds: float = 0.0
     backward_seconds: float = 0.0
     saved: int = 0  # bytes that are kept for the way back, and were not kept by an earlier step
