@@ -170,11 +170,9 @@ class Graph:
         return picture
 
     def _conventions(self) -> list[str]:
-        words = ["data: the root mean square, of a single number itself; grad: the norm, of a single number itself"]
+        words = ["data: root mean square, grad: norm, of a single number itself"]
         if any(not group.is_step for group in self.order):
-            words.append(
-                "|g| a -> b: the norm of the gradient that comes to the results of a box, and of what it sends on"
-            )
+            words.append("|g| a -> b: norm of the gradient that comes to a box, and of what it sends on")
         if self.recording.detail == "tape":
             words.append("a live graph keeps no gradients and values; use mg.record to see them")
         return words

@@ -1,9 +1,10 @@
 """Where things stand, as far as Graphviz has to be told.
 
-Left alone, Graphviz puts each box below the ones it follows from, and a deep model becomes a ribbon. Three rules make
-a page of it, the same for every model. Short frames are rows, like lines of text. Of two frames of which one is fed by
-the other, but not by it alone (an encoder and a decoder), neither is below the other. What many boxes of the one take
-from a box of the other (the memory) comes on a bus along their left.
+Left alone, Graphviz puts each box below the ones it follows from, and a deep model becomes a ribbon. Four rules make a
+page of it, the same for every model. What is done in a chain is a row, like a line of text: a branch from a residual
+stream to where it is added again. Of two frames of which one is fed by the other, but not by it alone (an encoder and
+a decoder), neither is below the other. A frame with many rows is set in columns. And what boxes of one column take from
+a box of another (the memory) comes on a bus along their left.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from .outline import Outline, in_order
 from .picture import Arrow, Box, Frame, Picture
 
 DEEP = 8  # boxes, one below the other: more do not fit on a screen
+TALL = 10  # rows of a column
+WIDE = 4  # boxes of a row
 PAGE = 100  # boxes: a picture with more is no page in any case, and Graphviz has been seen to fail on its rows
-ROW = 6  # boxes, one beside the other
+
+Column = tuple[str, int]  # the key of an outermost frame, and a number
 
 
 @dataclass
 class Bus:
-    """The arrows that leave `tail` for another frame, by where they leave the bus, from the uppermost stop down.
+    """The arrows from `tail` into another column, by where they leave the bus, from the uppermost stop down.
 
-    A stop is at the left end of a row, or beside a box that is in none: the key of the frame, or of the box.
+    A stop is at the left end of a row: the key of its first box. At some, no arrow leaves.
     """
 
     tail: str
@@ -32,11 +36,15 @@ class Bus:
 
 @dataclass
 class Layout:
-    """`rows` are keys of frames; `stops` has the buses that stop somewhere, by the key of the row or box."""
+    """`place` has for every box the key of the first box in its row, and its number there.
 
-    rows: set[str] = field(default_factory=set)
+    `beside` are the uppermost rows of a column and of the next one; `with_stops`, the keys of frames with stops in them.
+    """
+
+    place: dict[str, tuple[str, int]] = field(default_factory=dict)
     buses: list[Bus] = field(default_factory=list)
-    stops: dict[str, list[Bus]] = field(default_factory=dict)
+    beside: list[tuple[str, str]] = field(default_factory=list)
+    with_stops: set[str | None] = field(default_factory=set)
 
 
 def layout(picture: Picture, items: Outline) -> Layout:
@@ -45,32 +53,96 @@ def layout(picture: Picture, items: Outline) -> Layout:
         return Layout()
     between = across(picture, items)
     inside = {box.key: box.inside for box in picture.boxes}
-    ends = {inside[end] for arrow in between for end in (arrow.tail, arrow.head)}
-    on_a_bus = {id(arrow) for arrow in between}
-    others = [arrow for arrow in picture.arrows if id(arrow) not in on_a_bus]
-    rows = rows_of(picture, items) - {key for key in ends if key in top(items)}
-    while True:
-        line = {
-            box.key: box.inside if box.inside is not None and box.inside in rows else box.key for box in picture.boxes
-        }
-        links = {(line[arrow.tail], line[arrow.head]): None for arrow in others if line[arrow.tail] != line[arrow.head]}
-        tangled = rows & on_circles(set(links))
-        if not tangled:
-            break
-        rows -= tangled  # what is between two boxes of a row would be above and below it
+    ends = {inside[end] for arrow in between for end in (arrow.tail, arrow.head)} & top(items)
+    others = without(picture.arrows, between)
+    rows = chains(items, others, ends)
+    place, height = untangled(picture, rows, others)
+    column: dict[str, Column] = {}
+    for frame in items:
+        if frame is not None and frame in top(items):
+            column |= columns(items, frame, others, {key: height[row] for key, (row, _) in place.items()})
+    between += [arrow for arrow in others if next_column(column.get(arrow.tail), column.get(arrow.head))]
+    place, height = untangled(picture, rows, without(picture.arrows, between))
+    first: dict[Column, str] = {}
+    for row in sorted(height, key=lambda row: height[row]):
+        if row in column:
+            first.setdefault(column[row], row)
+    beside = [(first[frame, number - 1], row) for (frame, number), row in first.items() if number]
+    made = buses(between, column, place, height)
+    return Layout(place, made, beside, {inside[row] for bus in made for row in bus.stops})
 
-    # Stops are in one order on all buses, one that agrees with the arrows: Graphviz fails where heights contradict.
-    order = dict.fromkeys(line.values())
-    height = depths([Box(key, key) for key in order], [Arrow(*link) for link in links])
-    place = {key: (height[key], i) for i, key in enumerate(order)}
-    buses: dict[str, Bus] = {}
-    for arrow in sorted(between, key=lambda arrow: place[line[arrow.head]]):
-        buses.setdefault(arrow.tail, Bus(arrow.tail)).stops.setdefault(line[arrow.head], []).append(arrow)
-    stops: dict[str, list[Bus]] = {}
-    for bus in buses.values():
-        for stop in bus.stops:
-            stops.setdefault(stop, []).append(bus)
-    return Layout(rows, list(buses.values()), stops)
+
+def without(arrows: list[Arrow], others: list[Arrow]) -> list[Arrow]:
+    """The arrows that are not among the others."""
+    keys = {id(arrow) for arrow in others}
+    return [arrow for arrow in arrows if id(arrow) not in keys]
+
+
+def columns(items: Outline, frame: str, arrows: list[Arrow], height: dict[str, int]) -> dict[str, Column]:
+    """The column of each box in a frame, all about as tall. A new one begins where one box feeds all that follows."""
+    parts = [boxes_in(item, items) for item in items[frame]]
+    part = {key: i for i, keys in enumerate(parts) for key in keys}
+    inner = [(part[arrow.tail], arrow) for arrow in arrows if {arrow.tail, arrow.head} <= part.keys()]
+    top = min(height[key] for key in part)
+    rows = max(height[key] for key in part) - top + 1
+    tall = rows / -(-rows // TALL)
+    column: dict[str, Column] = {}
+    number = 0
+    for i, keys in enumerate(parts):
+        feeding = {arrow.tail for tail, arrow in inner if tail < i <= part[arrow.head]}
+        if min(height[key] for key in keys) - top >= round(tall * (number + 1)) and len(feeding) == 1:
+            number += 1
+        column |= dict.fromkeys(keys, (frame, number))
+    return column
+
+
+def next_column(a: Column | None, b: Column | None) -> bool:
+    """Whether these are two columns of one frame."""
+    return a is not None and b is not None and a[0] == b[0] and a != b
+
+
+def boxes_in(item: Box | Frame, items: Outline) -> list[str]:
+    """The keys of the boxes in a frame, or of a box itself."""
+    if isinstance(item, Box):
+        return [item.key]
+    return [key for inner in items[item.key] for key in boxes_in(inner, items)]
+
+
+def buses(
+    between: list[Arrow], column: dict[str, Column], place: dict[str, tuple[str, int]], height: dict[str, int]
+) -> list[Bus]:
+    """The buses, each with a stop at all rows that it goes by, so that it stays on the left of them.
+
+    Stops are in one order on all buses, one that agrees with the arrows: Graphviz fails where heights contradict.
+    """
+    order = sorted(height, key=lambda row: height[row])
+    number = {row: i for i, row in enumerate(order)}
+    found: dict[tuple[str, Column], dict[str, list[Arrow]]] = {}
+    for arrow in between:
+        found.setdefault((arrow.tail, column[arrow.head]), {}).setdefault(place[arrow.head][0], []).append(arrow)
+    made = []
+    for (tail, where), stops in found.items():
+        first, last = (pick(number[row] for row in stops) for pick in (min, max))
+        passed = [row for row in order[first : last + 1] if column.get(row) == where]
+        made.append(Bus(tail, {row: stops.get(row, []) for row in passed}))
+    return made
+
+
+def untangled(
+    picture: Picture, rows: list[list[str]], arrows: list[Arrow]
+) -> tuple[dict[str, tuple[str, int]], dict[str, int]]:
+    """The place of each box, where no row has to be above and below another; and the depth of each row."""
+    while True:
+        place = {box.key: (box.key, 0) for box in picture.boxes}
+        place |= {key: (keys[0], i) for keys in rows for i, key in enumerate(keys)}
+        ends = [(place[arrow.tail][0], place[arrow.head][0]) for arrow in arrows]
+        links = {link: None for link in ends if link[0] != link[1]}
+        circular = on_circles(set(links))
+        tangled = [keys for keys in rows if keys[0] in circular]
+        if not tangled:
+            heads = [Box(key, key) for key in dict.fromkeys(key for key, _ in place.values())]
+            return place, depths(heads, [Arrow(*link) for link in links])
+        rows = [keys for keys in rows if keys not in tangled]
 
 
 def on_circles(links: set[tuple[str, str]]) -> set[str]:
@@ -91,13 +163,24 @@ def top(items: Outline) -> set[str]:
     return {item.key for item in items[around] if isinstance(item, Frame)}
 
 
-def rows_of(picture: Picture, items: Outline) -> set[str]:
-    """The keys of the frames with a few boxes and nothing else."""
-    return {
-        frame.key
-        for frame in picture.frames
-        if 2 <= len(items[frame.key]) <= ROW and all(isinstance(item, Box) for item in items[frame.key])
-    }
+def chains(items: Outline, arrows: list[Arrow], ends: set[str | None]) -> list[list[str]]:
+    """Boxes of which each is all that the one before is used for, a few at a time; but none where buses end."""
+    heads: dict[str, set[str]] = {}
+    for arrow in arrows:
+        heads.setdefault(arrow.tail, set()).add(arrow.head)
+    entered = {arrow.head for arrow in arrows}
+    rows: list[list[str]] = []
+    for key, inside in items.items():
+        before: Box | Frame | None = None
+        for item in inside if key not in ends else ():
+            if isinstance(item, Box):
+                follows = isinstance(before, Box) and before.key in entered and heads.get(before.key) == {item.key}
+                if follows and len(rows[-1]) < WIDE:
+                    rows[-1].append(item.key)
+                else:
+                    rows.append([item.key])
+            before = item
+    return rows
 
 
 def across(picture: Picture, items: Outline) -> list[Arrow]:
