@@ -43,15 +43,15 @@ def arrows(
         drawn.append(arrow)
     if show == "none" or not recording.runs:
         return drawn, []
-    legend = [f"width of arrows: norm of the gradient, {ends}, of several gradients the largest"]
+    legend = [f"width of arrows: norm of the gradient, {ends}, of several the largest"]
     if show == "share":
         legend.append(
-            "percent and colour of arrows: share <g_e, g> / <g, g> of the gradient g of the tail that comes from the "
-            "head, blue 100%, orange negative, thin grey below 1%"
+            "their percent and colour: share <g_e, g> / <g, g> of the gradient g of the tail, blue 100%, orange negative, "
+            "thin grey below 1%"
         )
     styles = {"dashed": "no gradient came", "dotted": "it is zero"}
     seen = [f"{style}: {words}" for style, words in styles.items() if any(arrow.style == style for arrow in drawn)]
-    return drawn, [*legend, f"arrows that are {', '.join(seen)}"] if seen else legend
+    return drawn, [*legend, ", ".join(seen)] if seen else legend
 
 
 def _gradient(edges: Bundle) -> tuple[float | None, float | None]:

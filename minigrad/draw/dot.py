@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import html
 import textwrap
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from .layout import Bus, Layout, layout
+from .layout import PAGE, Bus, Layout, layout
 from .outline import Outline, outline, printable
 from .picture import Arrow, Box, Frame, Picture
 
@@ -21,7 +22,7 @@ FONT = "Helvetica"
 INK, GREY = "#222222", "#767676"
 LINE = "#555555"
 SMALL = 20  # boxes of a picture with a narrow legend,
-SMALL_LEGEND, LEGEND = 100, 150  # letters in its lines
+SMALL_LEGEND, LEGEND = 145, 200  # letters in its lines
 PAD = 0.15  # inches around everything
 
 # Light tints of the palette of Okabe and Ito, which readers with any kind of colour vision can tell apart.
@@ -71,28 +72,31 @@ def dot(picture: Picture, *, as_page: bool = True) -> str:
             "fontcolor": INK,
             "newrank": "true",  # boxes of different frames can stand at one height
             "nodesep": "0.22",
-            "ranksep": "0.16",
+            "ranksep": "0.1",
             "pad": str(PAD),
             "bgcolor": "#ffffff",
         },
-        node_attr={"fontname": FONT, "fontsize": "12", "fontcolor": INK, "height": "0.3", "margin": "0.09,0.045"},
+        node_attr={"fontname": FONT, "fontsize": "12", "fontcolor": INK, "height": "0.3", "margin": "0.09,0.035"},
         edge_attr={"fontname": FONT, "fontsize": "10", "fontcolor": INK, "arrowsize": "0.6"},
     )
     plan = layout(picture, items) if as_page else Layout()
     names = {box.key: f"b{i}" for i, box in enumerate(picture.boxes)}
     names |= {frame.key: f"cluster_f{i}" for i, frame in enumerate(picture.frames)}
     add_inside(graph, None, items, names, plan)
+    if len(picture.boxes) > PAGE:
+        graph.attr(nslimit="2", nslimit1="2")  # good enough, in half the time
     if plan.place:
         graph.attr(remincross="false")  # the last turn of Graphviz would change the order in rows
     on_bus = {id(arrow) for bus in plan.buses for arrows in bus.stops.values() for arrow in arrows}
     for left, right in plan.beside:
-        add_pair(graph, names[left], names[right])
-    last = {row: key for key, (row, _) in plan.place.items()}
+        add_line(graph, names[left], names[right])
+    drawn = {(arrow.tail, arrow.head) for arrow in picture.arrows}
     for arrow in picture.arrows:
         if id(arrow) not in on_bus:
-            stream = bool(plan.place) and {arrow.tail, arrow.head} <= set(last.values())  # from row to row
-            weight = {"weight": "8"} if stream else {}
+            weight = {"weight": "8"} if (arrow.tail, arrow.head) in plan.straight else {}
             graph.edge(names[arrow.tail], names[arrow.head], **arrow_attributes(arrow), **weight)
+    for tail, head in sorted(plan.straight - drawn):
+        graph.edge(names[tail], names[head], style="invis", weight="8")
     for bus in plan.buses:
         add_bus(graph, bus, names, plan)
     return graph.source
@@ -105,7 +109,7 @@ def add_inside(graph: Digraph, key: str | None, items: Outline, names: dict[str,
     rows: dict[str, Digraph] = {}
     for item in items[key]:
         if isinstance(item, Frame) and items[item.key]:
-            inner = Digraph(names[item.key], graph_attr=frame_attributes(item, indent=item.key in plan.with_stops))
+            inner = Digraph(names[item.key], graph_attr=frame_attributes(item, plan.stops[item.key]))
             add_inside(inner, item.key, items, names, plan)
             graph.subgraph(inner)
         elif isinstance(item, Box):
@@ -114,22 +118,23 @@ def add_inside(graph: Digraph, key: str | None, items: Outline, names: dict[str,
             if place:
                 row = rows.setdefault(first, Digraph(graph_attr={"rank": "same"}, body=[f"\t{names[first]}\n"]))
                 row.node(names[item.key])
-            for bus in plan.buses if not place else ():
-                if item.key in bus.stops:
-                    stop = stop_name(bus, item.key, names)
-                    size = "0.04" if bus.stops[item.key] else "0"
-                    graph.node(stop, shape="point", width=size, color=LINE, tooltip=" ")
-                    add_pair(graph, stop, names[item.key])
+            buses = [bus for bus in plan.buses if item.key in bus.stops]
+            for bus in buses:
+                size = "0.04" if bus.stops[item.key] else "0"
+                graph.node(stop_name(bus, item.key, names), shape="point", width=size, color=LINE, tooltip=" ")
+            if buses:
+                add_line(graph, *(stop_name(bus, item.key, names) for bus in buses), names[item.key])
     for row in rows.values():
         graph.subgraph(row)
 
 
-def add_pair(graph: Digraph, left: str, right: str) -> None:
-    """Two boxes of one height. An arrow that nobody sees keeps them in order."""
+def add_line(graph: Digraph, *names: str) -> None:
+    """Things of one height, from left to right. Arrows that nobody sees keep them in order."""
     from graphviz import Digraph
 
     line = Digraph(graph_attr={"rank": "same"})
-    line.edge(left, right, style="invis")
+    for left, right in pairwise(names):
+        line.edge(left, right, style="invis")
     graph.subgraph(line)
 
 
@@ -162,7 +167,8 @@ def box_attributes(box: Box) -> dict[str, str]:
         shape |= {"fillcolor": box.fill, "fontcolor": ink_on(box.fill)}
     if box.highlighted:
         shape |= {"color": "#000000", "penwidth": "3"}
-    small = box.lines + ([box.status] if box.status else [])
+    said = not box.status or any(box.status in line for line in box.lines)
+    small = box.lines if said else [*box.lines, box.status]
     lines = [f"<B>{marked_up(box.title)}</B>" if box.title else " "]
     lines += [f'<FONT POINT-SIZE="10">{marked_up(line) or " "}</FONT>' for line in small]
     return {"label": f"<{'<BR/>'.join(lines)}>", "tooltip": tooltip(box.note or box.title)} | shape
@@ -190,16 +196,16 @@ def line_attributes(lit: bool) -> dict[str, str]:
     )
 
 
-def frame_attributes(frame: Frame, indent: bool) -> dict[str, str]:
-    """A quiet line around, the title at the upper left, or a little to the right of a bus there."""
+def frame_attributes(frame: Frame, buses: int) -> dict[str, str]:
+    """A quiet line around, the title at the upper left, or to the right of the buses there."""
     attributes = {
-        "label": f"<{'&#160;' * 4 if indent else ''}{marked_up(frame.title) or ' '}>",
+        "label": f"<{'&#160;' * 4 * buses}{marked_up(frame.title) or ' '}>",
         "tooltip": tooltip(frame.note or frame.title),
         "style": "rounded",
         "color": "#c4c4c4",
         "fontsize": "10",
         "fontcolor": LINE,
-        "margin": "7",
+        "margin": "6",
         "penwidth": "1",
         "labeljust": "l",
     }
@@ -210,7 +216,7 @@ def heading(picture: Picture) -> str:
     """The title, and below it the legend, in lines that are about as long as the picture is wide."""
     lines = [f'<FONT POINT-SIZE="14"><B>{marked_up(picture.title)}</B></FONT>'] if picture.title else []
     letters = SMALL_LEGEND if len(picture.boxes) < SMALL else LEGEND
-    words = ".  ".join(printable(line) for line in picture.legend if line)
+    words = ". ".join(printable(line[:1].upper() + line[1:]) for line in picture.legend if line)
     for line in textwrap.wrap(words, letters, break_long_words=False, break_on_hyphens=False):
         lines.append(f'<FONT POINT-SIZE="10" COLOR="{LINE}">{marked_up(line)}</FONT>')
     return "<" + "".join(f'{line}<BR ALIGN="LEFT"/>' for line in lines) + ">" if lines else ""

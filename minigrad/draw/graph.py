@@ -172,7 +172,7 @@ class Graph:
     def _conventions(self) -> list[str]:
         words = ["data: root mean square, grad: norm, of a single number itself"]
         if any(not group.is_step for group in self.order):
-            words.append("|g| a -> b: norm of the gradient that comes to a box, and of what it sends on")
+            words.append("|g| a -> b: norm of the gradient that comes in, and of what is sent on")
         if self.recording.detail == "tape":
             words.append("a live graph keeps no gradients and values; use mg.record to see them")
         return words

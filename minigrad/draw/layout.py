@@ -9,6 +9,7 @@ a box of another (the memory) comes on a bus along their left.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -38,13 +39,15 @@ class Bus:
 class Layout:
     """`place` has for every box the key of the first box in its row, and its number there.
 
-    `beside` are the uppermost rows of a column and of the next one; `with_stops`, the keys of frames with stops in them.
+    `beside` are the uppermost rows of a column and of the next one; `stops`, how many buses stop in a frame.
+    `straight` are the ends of rows that follow each other: they stand one below the other.
     """
 
     place: dict[str, tuple[str, int]] = field(default_factory=dict)
     buses: list[Bus] = field(default_factory=list)
     beside: list[tuple[str, str]] = field(default_factory=list)
-    with_stops: set[str | None] = field(default_factory=set)
+    stops: Counter[str | None] = field(default_factory=Counter)
+    straight: set[tuple[str, str]] = field(default_factory=set)
 
 
 def layout(picture: Picture, items: Outline) -> Layout:
@@ -69,7 +72,11 @@ def layout(picture: Picture, items: Outline) -> Layout:
             first.setdefault(column[row], row)
     beside = [(first[frame, number - 1], row) for (frame, number), row in first.items() if number]
     made = buses(between, column, place, height)
-    return Layout(place, made, beside, {inside[row] for bus in made for row in bus.stops})
+    last = {row: key for key, (row, _) in place.items()}
+    below = [(arrow.tail, place[arrow.head][0]) for arrow in without(picture.arrows, between)]
+    straight = {(tail, last[row]) for tail, row in below if tail == last[place[tail][0]] and tail != last[row]}
+    stops = Counter(frame for bus in made for frame in {inside[row] for row in bus.stops})
+    return Layout(place, made, beside, stops, straight)
 
 
 def without(arrows: list[Arrow], others: list[Arrow]) -> list[Arrow]:
@@ -79,18 +86,23 @@ def without(arrows: list[Arrow], others: list[Arrow]) -> list[Arrow]:
 
 
 def columns(items: Outline, frame: str, arrows: list[Arrow], height: dict[str, int]) -> dict[str, Column]:
-    """The column of each box in a frame, all about as tall. A new one begins where one box feeds all that follows."""
-    parts = [boxes_in(item, items) for item in items[frame]]
+    """The column of each box in a frame, all about as tall. A new one begins where one box feeds all that follows.
+
+    Where a module is open down to its parameters, which wait for nothing, there is only one.
+    """
+    parts = [[box.key for box in boxes_in(item, items)] for item in items[frame]]
     part = {key: i for i, keys in enumerate(parts) for key in keys}
     inner = [(part[arrow.tail], arrow) for arrow in arrows if {arrow.tail, arrow.head} <= part.keys()]
     top = min(height[key] for key in part)
     rows = max(height[key] for key in part) - top + 1
     tall = rows / -(-rows // TALL)
+    opened = any(box.kind == "parameter" for item in items[frame] for box in boxes_in(item, items))
     column: dict[str, Column] = {}
     number = 0
     for i, keys in enumerate(parts):
         feeding = {arrow.tail for tail, arrow in inner if tail < i <= part[arrow.head]}
-        if min(height[key] for key in keys) - top >= round(tall * (number + 1)) and len(feeding) == 1:
+        middle = (min(height[key] for key in keys) + max(height[key] for key in keys) + 1) / 2 - top
+        if middle >= tall * (number + 1) and len(feeding) == 1 and not opened:
             number += 1
         column |= dict.fromkeys(keys, (frame, number))
     return column
@@ -101,11 +113,9 @@ def next_column(a: Column | None, b: Column | None) -> bool:
     return a is not None and b is not None and a[0] == b[0] and a != b
 
 
-def boxes_in(item: Box | Frame, items: Outline) -> list[str]:
-    """The keys of the boxes in a frame, or of a box itself."""
-    if isinstance(item, Box):
-        return [item.key]
-    return [key for inner in items[item.key] for key in boxes_in(inner, items)]
+def boxes_in(item: Box | Frame, items: Outline) -> list[Box]:
+    """The boxes in a frame, or the box itself."""
+    return [item] if isinstance(item, Box) else [box for inner in items[item.key] for box in boxes_in(inner, items)]
 
 
 def buses(
@@ -124,6 +134,7 @@ def buses(
     for (tail, where), stops in found.items():
         first, last = (pick(number[row] for row in stops) for pick in (min, max))
         passed = [row for row in order[first : last + 1] if column.get(row) == where]
+        passed += [r for r in order[last + 1 :] if column.get(r) == where and height[r] < height[place[tail][0]]]
         made.append(Bus(tail, {row: stops.get(row, []) for row in passed}))
     return made
 
@@ -227,7 +238,7 @@ def blocks(picture: Picture, frames: set[str]) -> dict[str, str]:
 
 
 def other_ways_in(picture: Picture, block: dict[str, str]) -> Callable[[str, str], bool]:
-    """A function of two frames: does an arrow enter the one that no way from the other leads to?"""
+    """A function of two frames: does an arrow, but for parameters, enter the one that no way from the other leads to?"""
     bit = {key: 1 << i for i, key in enumerate(dict.fromkeys(block.values()))}
     tails = tails_of(picture.boxes, picture.arrows)
     before: dict[str, int] = {}  # for each box, the frames that a way leads from, as bits: there may be thousands
@@ -235,9 +246,10 @@ def other_ways_in(picture: Picture, block: dict[str, str]) -> Callable[[str, str
         before[box.key] = bit.get(block.get(box.key, ""), 0)
         for tail in tails[box.key]:
             before[box.key] |= before.get(tail, 0)
+    parameters = {box.key for box in picture.boxes if box.kind == "parameter"}
     entries: dict[str, set[int]] = {key: set() for key in bit}
     for arrow in picture.arrows:
-        if arrow.head in block and block.get(arrow.tail) != block[arrow.head]:
+        if arrow.head in block and block.get(arrow.tail) != block[arrow.head] and arrow.tail not in parameters:
             entries[block[arrow.head]].add(before[arrow.tail])
     return lambda entered, other: any(not ways & bit[other] for ways in entries[entered])
 
