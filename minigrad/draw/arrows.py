@@ -46,8 +46,8 @@ def arrows(
     legend = [f"width of arrows: norm of the gradient, {ends}, of several the largest"]
     if show == "share":
         legend.append(
-            "their percent and colour: share <g_e, g> / <g, g> of the gradient g of the tail, blue 100%, orange negative, "
-            "thin grey below 1%"
+            "their colour, and percent: share <g_e, g> / <g, g> of the tail's gradient g that came along, blue 100%, "
+            "orange negative, thin grey below 1%"
         )
     styles = {"dashed": "no gradient came", "dotted": "it is zero"}
     seen = [f"{style}: {words}" for style, words in styles.items() if any(arrow.style == style for arrow in drawn)]

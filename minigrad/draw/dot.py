@@ -22,7 +22,8 @@ FONT = "Helvetica"
 INK, GREY = "#222222", "#767676"
 LINE = "#555555"
 SMALL = 20  # boxes of a picture with a narrow legend,
-SMALL_LEGEND, LEGEND = 145, 200  # letters in its lines
+SMALL_LEGEND, LEGEND = 155, 200  # letters in its lines
+STRAIGHT = "8"  # how much an arrow pulls
 PAD = 0.15  # inches around everything
 
 # Light tints of the palette of Okabe and Ito, which readers with any kind of colour vision can tell apart.
@@ -46,9 +47,8 @@ BORDERS = {
 def dot(picture: Picture, *, as_page: bool = True) -> str:
     """The picture in DOT (https://graphviz.org/doc/info/lang.html).
 
-    Data flows from top to bottom. In a deep picture a frame that holds only a few boxes is a row of them from left to
-    right, and two frames of which neither has to wait for the other stand side by side: see `draw.layout`. Without
-    `as_page`, Graphviz decides alone.
+    Data flows from top to bottom. In a deep picture chains of boxes are rows from left to right, and frames of which
+    none has to wait for the other stand side by side: see `draw.layout`. Without `as_page`, Graphviz decides alone.
 
     Raises:
         DrawError: if a key is used twice, or names nothing.
@@ -91,12 +91,16 @@ def dot(picture: Picture, *, as_page: bool = True) -> str:
     for left, right in plan.beside:
         add_line(graph, names[left], names[right])
     drawn = {(arrow.tail, arrow.head) for arrow in picture.arrows}
+    unseen = {ends: row for ends, row in plan.straight.items() if ends not in drawn}
+    from_above = {(tail, row) for (tail, _), row in unseen.items()}
     for arrow in picture.arrows:
+        ends = arrow.tail, arrow.head
         if id(arrow) not in on_bus:
-            weight = {"weight": "8"} if (arrow.tail, arrow.head) in plan.straight else {}
-            graph.edge(names[arrow.tail], names[arrow.head], **arrow_attributes(arrow), **weight)
-    for tail, head in sorted(plan.straight - drawn):
-        graph.edge(names[tail], names[head], style="invis", weight="8")
+            port = {"headport": "n"} if ends in from_above else {}  # not across the label of the next arrow
+            weight = {"weight": STRAIGHT} if ends in plan.straight else {}
+            graph.edge(names[arrow.tail], names[arrow.head], **arrow_attributes(arrow), **port, **weight)
+    for tail, head in unseen:
+        graph.edge(names[tail], names[head], style="invis", weight=STRAIGHT)
     for bus in plan.buses:
         add_bus(graph, bus, names, plan)
     return graph.source
@@ -191,9 +195,7 @@ def arrow_attributes(arrow: Arrow) -> dict[str, str]:
 
 def line_attributes(lit: bool) -> dict[str, str]:
     """A part of a bus, lit if a highlighted arrow comes along it."""
-    return {"arrowhead": "none", "tooltip": " "} | (
-        {"color": "#000000", "penwidth": "3"} if lit else {"color": LINE}
-    )
+    return {"arrowhead": "none", "tooltip": " "} | ({"color": "#000000", "penwidth": "3"} if lit else {"color": LINE})
 
 
 def frame_attributes(frame: Frame, buses: int) -> dict[str, str]:

@@ -40,14 +40,15 @@ class Layout:
     """`place` has for every box the key of the first box in its row, and its number there.
 
     `beside` are the uppermost rows of a column and of the next one; `stops`, how many buses stop in a frame.
-    `straight` are the ends of rows that follow each other: they stand one below the other.
+    `straight` are the last boxes of two rows that follow each other, which stand one below the other, and the key of
+    the second row.
     """
 
     place: dict[str, tuple[str, int]] = field(default_factory=dict)
     buses: list[Bus] = field(default_factory=list)
     beside: list[tuple[str, str]] = field(default_factory=list)
     stops: Counter[str | None] = field(default_factory=Counter)
-    straight: set[tuple[str, str]] = field(default_factory=set)
+    straight: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 def layout(picture: Picture, items: Outline) -> Layout:
@@ -66,17 +67,9 @@ def layout(picture: Picture, items: Outline) -> Layout:
             column |= columns(items, frame, others, {key: height[row] for key, (row, _) in place.items()})
     between += [arrow for arrow in others if next_column(column.get(arrow.tail), column.get(arrow.head))]
     place, height = untangled(picture, rows, without(picture.arrows, between))
-    first: dict[Column, str] = {}
-    for row in sorted(height, key=lambda row: height[row]):
-        if row in column:
-            first.setdefault(column[row], row)
-    beside = [(first[frame, number - 1], row) for (frame, number), row in first.items() if number]
     made = buses(between, column, place, height)
-    last = {row: key for key, (row, _) in place.items()}
-    below = [(arrow.tail, place[arrow.head][0]) for arrow in without(picture.arrows, between)]
-    straight = {(tail, last[row]) for tail, row in below if tail == last[place[tail][0]] and tail != last[row]}
     stops = Counter(frame for bus in made for frame in {inside[row] for row in bus.stops})
-    return Layout(place, made, beside, stops, straight)
+    return Layout(place, made, beside(column, height), stops, straight(without(picture.arrows, between), place))
 
 
 def without(arrows: list[Arrow], others: list[Arrow]) -> list[Arrow]:
@@ -93,15 +86,15 @@ def columns(items: Outline, frame: str, arrows: list[Arrow], height: dict[str, i
     parts = [[box.key for box in boxes_in(item, items)] for item in items[frame]]
     part = {key: i for i, keys in enumerate(parts) for key in keys}
     inner = [(part[arrow.tail], arrow) for arrow in arrows if {arrow.tail, arrow.head} <= part.keys()]
-    top = min(height[key] for key in part)
-    rows = max(height[key] for key in part) - top + 1
+    least = min(height[key] for key in part)
+    rows = max(height[key] for key in part) - least + 1
     tall = rows / -(-rows // TALL)
     opened = any(box.kind == "parameter" for item in items[frame] for box in boxes_in(item, items))
     column: dict[str, Column] = {}
     number = 0
     for i, keys in enumerate(parts):
         feeding = {arrow.tail for tail, arrow in inner if tail < i <= part[arrow.head]}
-        middle = (min(height[key] for key in keys) + max(height[key] for key in keys) + 1) / 2 - top
+        middle = (min(height[key] for key in keys) + max(height[key] for key in keys) + 1) / 2 - least
         if middle >= tall * (number + 1) and len(feeding) == 1 and not opened:
             number += 1
         column |= dict.fromkeys(keys, (frame, number))
@@ -111,6 +104,22 @@ def columns(items: Outline, frame: str, arrows: list[Arrow], height: dict[str, i
 def next_column(a: Column | None, b: Column | None) -> bool:
     """Whether these are two columns of one frame."""
     return a is not None and b is not None and a[0] == b[0] and a != b
+
+
+def beside(column: dict[str, Column], height: dict[str, int]) -> list[tuple[str, str]]:
+    """The uppermost rows of each column and the next one."""
+    first: dict[Column, str] = {}
+    for row in sorted(height, key=lambda row: height[row]):
+        if row in column:
+            first.setdefault(column[row], row)
+    return [(first[frame, number - 1], row) for (frame, number), row in first.items() if number]
+
+
+def straight(arrows: list[Arrow], place: dict[str, tuple[str, int]]) -> dict[tuple[str, str], str]:
+    """The last boxes of rows that follow each other, and the key of the second row."""
+    last = {row: key for key, (row, _) in sorted(place.items(), key=lambda item: item[1][1])}
+    below = {(arrow.tail, place[arrow.head][0]): None for arrow in arrows}
+    return {(tail, last[row]): row for tail, row in below if tail == last[place[tail][0]] and tail != last[row]}
 
 
 def boxes_in(item: Box | Frame, items: Outline) -> list[Box]:
@@ -131,7 +140,10 @@ def buses(
     for arrow in between:
         found.setdefault((arrow.tail, column[arrow.head]), {}).setdefault(place[arrow.head][0], []).append(arrow)
     made = []
-    for (tail, where), stops in found.items():
+    # To the left is what comes from the column before: it only passes by most rows.
+    ways = sorted(found, key=lambda way: not next_column(column.get(way[0]), way[1]))
+    for tail, where in ways:
+        stops = found[tail, where]
         first, last = (pick(number[row] for row in stops) for pick in (min, max))
         passed = [row for row in order[first : last + 1] if column.get(row) == where]
         passed += [r for r in order[last + 1 :] if column.get(r) == where and height[r] < height[place[tail][0]]]
@@ -238,7 +250,7 @@ def blocks(picture: Picture, frames: set[str]) -> dict[str, str]:
 
 
 def other_ways_in(picture: Picture, block: dict[str, str]) -> Callable[[str, str], bool]:
-    """A function of two frames: does an arrow, but for parameters, enter the one that no way from the other leads to?"""
+    """A function of two frames: does any but a parameter enter the one that no way from the other leads to?"""
     bit = {key: 1 << i for i, key in enumerate(dict.fromkeys(block.values()))}
     tails = tails_of(picture.boxes, picture.arrows)
     before: dict[str, int] = {}  # for each box, the frames that a way leads from, as bits: there may be thousands

@@ -157,7 +157,9 @@ def fills(nodes: str, numbers: Sequence[float | None]) -> tuple[list[str | None]
         return [None if x is None else blend(WHITE, SKY, x) for x in numbers], f"colour of boxes: {words}"
     what = {"grad": "norm of the gradient", "value": "root mean square", "time": "time", "memory": "bytes kept"}[nodes]
     scale, words = log_scale(numbers, {"time": " s", "memory": " B"}.get(nodes, ""))
-    return [None if (t := scale(x)) is None else blend(WHITE, SKY, t) for x in numbers], f"colour of boxes: {what}, {words}"
+    return [
+        None if (t := scale(x)) is None else blend(WHITE, SKY, t) for x in numbers
+    ], f"colour of boxes: {what}, {words}"
 
 
 def log_scale(numbers: Sequence[float | None], unit: str = "") -> tuple[Callable[[float | None], float | None], str]:
