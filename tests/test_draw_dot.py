@@ -1,6 +1,7 @@
 """What is inside what, what stands where, and DOT."""
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -117,7 +118,7 @@ def test_each_branch_of_a_residual_stream_is_a_row_and_the_stream_is_straight():
     made = plan(residual(3))
     assert rows(made) == [[f"{i}.{f}", f"{i}.add_{f}"] for i in range(3) for f in ("attn", "ffn")]
     stream = ["x", *(f"{i}.add_{f}" for i in range(3) for f in ("attn", "ffn")), "loss"]
-    assert list(made.straight) == list(zip(stream, stream[1:], strict=False))
+    assert list(made.straight) == list(pairwise(stream))
     assert made.buses == made.beside == []
 
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 FONT = "Helvetica"
 INK, GREY = "#222222", "#767676"
 LINE = "#555555"
-SMALL = 20  # boxes of a picture with a narrow legend,
-SMALL_LEGEND, LEGEND = 155, 200  # letters in its lines
-STRAIGHT = "8"  # how much an arrow pulls
+SMALL = 20  # boxes of a picture that is not wide
+SMALL_LEGEND, LEGEND = 155, 200  # letters in a line of the legend of a small picture, and of others
+STRAIGHT = "8"  # the weight of arrows that should be straight
 PAD = 0.15  # inches around everything
 
 # Light tints of the palette of Okabe and Ito, which readers with any kind of colour vision can tell apart.
@@ -87,23 +87,35 @@ def dot(picture: Picture, *, as_page: bool = True) -> str:
         graph.attr(nslimit="2", nslimit1="2")  # good enough, in half the time
     if plan.place:
         graph.attr(remincross="false")  # the last turn of Graphviz would change the order in rows
-    on_bus = {id(arrow) for bus in plan.buses for arrows in bus.stops.values() for arrow in arrows}
     for left, right in plan.beside:
         add_line(graph, names[left], names[right])
-    drawn = {(arrow.tail, arrow.head) for arrow in picture.arrows}
-    unseen = {ends: row for ends, row in plan.straight.items() if ends not in drawn}
-    from_above = {(tail, row) for (tail, _), row in unseen.items()}
-    for arrow in picture.arrows:
-        ends = arrow.tail, arrow.head
-        if id(arrow) not in on_bus:
-            port = {"headport": "n"} if ends in from_above else {}  # not across the label of the next arrow
-            weight = {"weight": STRAIGHT} if ends in plan.straight else {}
-            graph.edge(names[arrow.tail], names[arrow.head], **arrow_attributes(arrow), **port, **weight)
-    for tail, head in unseen:
-        graph.edge(names[tail], names[head], style="invis", weight=STRAIGHT)
+    add_arrows(graph, picture, names, plan)
     for bus in plan.buses:
         add_bus(graph, bus, names, plan)
     return graph.source
+
+
+def add_arrows(graph: Digraph, picture: Picture, names: dict[str, str], plan: Layout) -> None:
+    """Adds the arrows that are on no bus, and those that nobody sees, which keep the ends of rows in line."""
+    on_bus = {id(arrow) for bus in plan.buses for arrows in bus.stops.values() for arrow in arrows}
+    drawn = {(arrow.tail, arrow.head) for arrow in picture.arrows}
+    unseen = {ends: row for ends, row in plan.straight.items() if ends not in drawn}
+    into_rows = {(tail, row) for (tail, _), row in unseen.items()}
+    kinds = {box.key: box.kind for box in picture.boxes}
+    trained = {arrow.head for arrow in picture.arrows if kinds[arrow.tail] == "parameter"}
+    for arrow in picture.arrows:
+        if id(arrow) in on_bus:
+            continue
+        attributes = arrow_attributes(arrow)
+        if (arrow.tail, arrow.head) in plan.straight:
+            attributes["weight"] = STRAIGHT
+        if (arrow.tail, arrow.head) in into_rows:
+            attributes["headport"] = "n"  # not across the label of the next arrow
+        if arrow.head in trained and kinds[arrow.head] in ("op", "output") and kinds[arrow.tail] != "parameter":
+            attributes["minlen"] = "2"  # room for the parameters above the op: else the ops are a staircase
+        graph.edge(names[arrow.tail], names[arrow.head], **attributes)
+    for tail, head in unseen:
+        graph.edge(names[tail], names[head], style="invis", weight=STRAIGHT)
 
 
 def add_inside(graph: Digraph, key: str | None, items: Outline, names: dict[str, str], plan: Layout) -> None:

@@ -69,7 +69,7 @@ def layout(picture: Picture, items: Outline) -> Layout:
     place, height = untangled(picture, rows, without(picture.arrows, between))
     made = buses(between, column, place, height)
     stops = Counter(frame for bus in made for frame in {inside[row] for row in bus.stops})
-    return Layout(place, made, beside(column, height), stops, straight(without(picture.arrows, between), place))
+    return Layout(place, made, beside(column, height), stops, straight(picture, between, place))
 
 
 def without(arrows: list[Arrow], others: list[Arrow]) -> list[Arrow]:
@@ -115,11 +115,16 @@ def beside(column: dict[str, Column], height: dict[str, int]) -> list[tuple[str,
     return [(first[frame, number - 1], row) for (frame, number), row in first.items() if number]
 
 
-def straight(arrows: list[Arrow], place: dict[str, tuple[str, int]]) -> dict[tuple[str, str], str]:
-    """The last boxes of rows that follow each other, and the key of the second row."""
+def straight(picture: Picture, between: list[Arrow], place: dict[str, tuple[str, int]]) -> dict[tuple[str, str], str]:
+    """The last boxes of rows that follow each other, parameters aside, and the key of the second row."""
+    parameters = {box.key for box in picture.boxes if box.kind == "parameter"}
     last = {row: key for key, (row, _) in sorted(place.items(), key=lambda item: item[1][1])}
-    below = {(arrow.tail, place[arrow.head][0]): None for arrow in arrows}
-    return {(tail, last[row]): row for tail, row in below if tail == last[place[tail][0]] and tail != last[row]}
+    below = {(arrow.tail, place[arrow.head][0]): None for arrow in without(picture.arrows, between)}
+    return {
+        (tail, last[row]): row
+        for tail, row in below
+        if tail == last[place[tail][0]] != last[row] and tail not in parameters
+    }
 
 
 def boxes_in(item: Box | Frame, items: Outline) -> list[Box]:
@@ -147,6 +152,8 @@ def buses(
         first, last = (pick(number[row] for row in stops) for pick in (min, max))
         passed = [row for row in order[first : last + 1] if column.get(row) == where]
         passed += [r for r in order[last + 1 :] if column.get(r) == where and height[r] < height[place[tail][0]]]
+        if len({height[row] for row in passed}) < len(passed):  # some rows are not above or below the others
+            passed = [row for row in passed if row in stops]
         made.append(Bus(tail, {row: stops.get(row, []) for row in passed}))
     return made
 
