@@ -180,11 +180,9 @@ class Graph:
     def _conventions(self) -> list[str]:
         if not self.order:
             return ["there are no steps: no parameter or input wants a gradient, or no_grad() was on"]
-        words = ["data: the root mean square, of a single number itself; grad: the norm, of a single number itself"]
+        words = ["data: root mean square, grad: norm, of a single number itself"]
         if any(not group.is_step for group in self.order):
-            words.append(
-                "|g| a -> b: the norm of the gradient that comes to the results of a box, and of what it sends on"
-            )
+            words.append("|g| a -> b: norm of the gradient that comes in, and of what is sent on")
         if self.recording.detail == "tape":
             words.append("a live graph keeps no gradients and values; use mg.record to see them")
         return words
