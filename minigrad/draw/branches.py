@@ -116,7 +116,7 @@ def path_shares(shares: Mapping[str, Mapping[int, float]], of: str) -> Plot:
     They sum to 1; where paths cancel each other some are negative. of: what the gradient is of, for the title. The
     numbers are `shares`.
 
-    Raises ValueError if there are none, as of a gradient that is 0.
+    Raises ValueError if there are none, as of a gradient that is 0, TypeError for what are no shares.
 
     >>> import minigrad as mg
     >>> layer = mg.nn.Linear(3, 2)
@@ -127,6 +127,10 @@ def path_shares(shares: Mapping[str, Mapping[int, float]], of: str) -> Plot:
     if not shares:
         raise ValueError("path_shares(): there are no shares. Give those of one gradient, or of several: {'x': {...}}.")
     for name, counted in shares.items():
+        if not isinstance(counted, Mapping):
+            raise TypeError(
+                f"path_shares(): {name!r} is a {type(counted).__name__}; give what trace.crossing_shares returns."
+            )
         if not counted or not all(map(math.isfinite, counted.values())):
             raise ValueError(
                 f"path_shares(): {name!r} has no shares of the gradient of {of}, which is 0 or not finite. "
