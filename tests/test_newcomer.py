@@ -45,7 +45,7 @@ def reader():
         (lambda model, rec: mg.graph(model[0].weight * 2, model="m"), TypeError, "the model is a str; give a Module"),
         (lambda model, rec: draw.gradient_flow(model), TypeError, "given Sequential; give a recording, or several"),
         (lambda model, rec: draw.residual_ledger([rec, rec]), TypeError, "given list; give a recording"),
-        (lambda model, rec: draw.path_shares({"a": model}, "0.weight"), TypeError, "'a' is a Sequential; give what trace.crossing"),
+        (lambda model, rec: draw.path_shares({"a": model}, "0.weight"), TypeError, "'a' is a Sequential; give"),
         (lambda model, rec: mg.compare(rec, rec).modules("1"), TypeError, r"depth is '1'; .* Try depth=1\."),
         (lambda model, rec: trace.compare_kernels(rec), TypeError, "given a Recording; give a function"),
         (lambda model, rec: trace.crossings(rec, model[0].weight), TypeError, "root is a Recording; give tensors"),
