@@ -45,7 +45,7 @@ def test_six_layers_are_a_page(norm, fold):
     width, height = map(float, (ET.fromstring(source).get("viewBox") or "").split()[2:])  # points
     assert (1 if fold else 1.2) < width / height < 2.2
     assert height < (1000 if fold else 1300)
-    assert width < (1250 if fold else 2600)
+    assert width < (1400 if fold else 2800)
 
 
 @six_layers

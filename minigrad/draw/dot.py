@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from graphviz import Digraph
 
 # One family, because renderers know the widths of its letters: with a list of families they guess.
-FONT = "Helvetica"
+FONT = "DejaVu Sans"  # of the common fonts the widest: boxes that hold it hold the text in any other
 INK, GREY = "#222222", "#767676"
 LINE = "#555555"
 SMALL = 20  # boxes of a picture that is not wide
@@ -44,7 +44,7 @@ BORDERS = {
 }
 
 
-def dot(picture: Picture, *, as_page: bool = True) -> str:
+def dot(picture: Picture, *, as_page: bool = True, font: str = FONT) -> str:
     """The picture in DOT (https://graphviz.org/doc/info/lang.html).
 
     Data flows from top to bottom. In a deep picture chains of boxes are rows from left to right, and frames of which
@@ -68,7 +68,7 @@ def dot(picture: Picture, *, as_page: bool = True) -> str:
             "label": heading(picture),
             "labelloc": "t",
             "labeljust": "l",
-            "fontname": FONT,
+            "fontname": font,
             "fontcolor": INK,
             "newrank": "true",  # boxes of different frames can stand at one height
             "nodesep": "0.22",
@@ -76,8 +76,8 @@ def dot(picture: Picture, *, as_page: bool = True) -> str:
             "pad": str(PAD),
             "bgcolor": "#ffffff",
         },
-        node_attr={"fontname": FONT, "fontsize": "12", "fontcolor": INK, "height": "0.3", "margin": "0.09,0.035"},
-        edge_attr={"fontname": FONT, "fontsize": "10", "fontcolor": INK, "arrowsize": "0.6"},
+        node_attr={"fontname": font, "fontsize": "12", "fontcolor": INK, "height": "0.3", "margin": "0.09,0.035"},
+        edge_attr={"fontname": font, "fontsize": "10", "fontcolor": INK, "arrowsize": "0.6"},
     )
     plan = layout(picture, items) if as_page else Layout()
     names = {box.key: f"b{i}" for i, box in enumerate(picture.boxes)}

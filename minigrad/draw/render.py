@@ -18,6 +18,7 @@ from .picture import Picture
 
 LIMIT = 5000  # boxes and arrows; beyond it the layout takes minutes, and nobody could read it
 SECONDS = 120  # that a renderer may take
+PNG_FONT = "Helvetica"  # graphviz-pure has letters of this width to draw with
 SIDE, PIXELS = 30_000, 100_000_000  # of a PNG
 
 SVG = "http://www.w3.org/2000/svg"
@@ -89,7 +90,7 @@ def render(picture: Picture, form: str, *options: str) -> bytes:
     said = ""
     for as_page in (True, False):  # there are pages that Graphviz fails on, and that it can draw in its own way
         command = [str(program), f"-T{form}", *options]
-        source = dot(picture, as_page=as_page).encode()
+        source = dot(picture, as_page=as_page, font=FONT if form == "svg" else PNG_FONT).encode()
         try:  # not graphviz.pipe(), which would wait for ever
             done = subprocess.run(command, input=source, capture_output=True, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired:
@@ -125,5 +126,5 @@ def self_contained(source: str, title: str) -> str:
             group.insert(0, ET.Element(f"{{{SVG}}}title"))
             group[0].text = note
     for text in root.iter(f"{{{SVG}}}text"):
-        text.set("font-family", f"{FONT}, Arial, sans-serif")
+        text.set("font-family", f"Helvetica, Arial, '{FONT}', sans-serif")
     return ET.tostring(root, encoding="unicode")
