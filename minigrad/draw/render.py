@@ -62,7 +62,7 @@ def png(picture: Picture, dpi: float | None = None) -> bytes:
     """
     if dpi is not None and not (math.isfinite(dpi) and dpi > 0):
         raise ValueError(f"png(): dpi is {dpi}; it must be a positive number. Try dpi=96.")
-    sides = render(picture, "plain").split(None, 4)[2:4]  # "graph SCALE WIDTH HEIGHT", in inches
+    sides = render(picture, "plain", font=PNG_FONT).split(None, 4)[2:4]  # "graph SCALE WIDTH HEIGHT", in inches
     width, height = (float(side) + 2 * PAD for side in sides)
     most = min(SIDE / max(width, height), math.sqrt(PIXELS / (width * height)))
     if dpi is not None and dpi > most:
@@ -70,10 +70,10 @@ def png(picture: Picture, dpi: float | None = None) -> bytes:
             f"png(): {width:.0f} by {height:.0f} inches at dpi={dpi:g} would be {width * height * dpi**2:.2g} pixels; "
             f"renderers shrink such a picture, or give up. Try dpi={math.floor(most)}, or SVG."
         )
-    return render(picture, "png", f"-Gdpi={min(96, most) if dpi is None else dpi:g}")
+    return render(picture, "png", f"-Gdpi={min(96, most) if dpi is None else dpi:g}", font=PNG_FONT)
 
 
-def render(picture: Picture, form: str, *options: str) -> bytes:
+def render(picture: Picture, form: str, *options: str, font: str = FONT) -> bytes:
     """What the renderer makes of the picture."""
     size = len(picture.boxes) + len(picture.arrows)
     if size > LIMIT:
@@ -90,7 +90,7 @@ def render(picture: Picture, form: str, *options: str) -> bytes:
     said = ""
     for as_page in (True, False):  # there are pages that Graphviz fails on, and that it can draw in its own way
         command = [str(program), f"-T{form}", *options]
-        source = dot(picture, as_page=as_page, font=FONT if form == "svg" else PNG_FONT).encode()
+        source = dot(picture, as_page=as_page, font=font).encode()
         try:  # not graphviz.pipe(), which would wait for ever
             done = subprocess.run(command, input=source, capture_output=True, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired:
