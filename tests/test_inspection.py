@@ -132,6 +132,18 @@ def test_what_an_exhibit_shows_is_what_its_lines_give(tmp_path):
         exhibit(Exhibit("t", "", "1 / 0", "n"), {}, tmp_path)
 
 
+def test_a_large_graph_is_a_link(tmp_path):
+    with mg.record() as rec:
+        x = mg.tensor([1.0], requires_grad=True)
+        for _ in range(70):
+            x = (x * x).exp().sin()
+    for name, code in (("small", "mg.graph(rec, level='op')"), ("large", "mg.graph(rec, level='op', fold=False)")):
+        section = exhibit(Exhibit("t", "", code, name), {"mg": mg, "rec": rec}, tmp_path)
+        assert (tmp_path / f"{name}.svg").exists()
+        assert [path for path, _ in section.pictures] == (["small.svg"] if name == "small" else [])
+        assert (f"{name}.svg" in [path for path, _ in section.links]) == (name == "large")
+
+
 # ------------------------------------------------------------------------------------------------------------- command
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
