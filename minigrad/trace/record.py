@@ -18,6 +18,7 @@ from ..core import Array, Node, Observer, Value, definitions, observe
 from ..nn import Module
 from ..op import Op
 from ..writes import closed_over, owner
+from .kernel_flops import operations
 from .recording import Recording
 from .residuals import splits
 from .steps import Argument, Call, Edge, KernelCall, Nonfinite, Source, Statistics, Step, WayBack
@@ -102,11 +103,12 @@ class Recorder(Observer):
         self.origin = perf_counter()  # plus the time spent in here
 
     # -------------------------------------------------------------------------------------------------------- forward
-    def kernel(self, name: str, seconds: float, arrays: tuple[Array, ...]) -> None:
+    def kernel(self, name: str, seconds: float, arguments: tuple[Any, ...], results: tuple[Any, ...]) -> None:
         """A kernel was called."""
         now = perf_counter()
-        nbytes = sum({id(x): x.nbytes for x in arrays}.values())
-        self.recording.kernel_calls.append(KernelCall(name, now - self.origin - seconds, seconds, nbytes))
+        nbytes = sum({id(x): x.nbytes for x in (*arguments, *results) if isinstance(x, np.ndarray)}.values())
+        call = KernelCall(name, now - self.origin - seconds, seconds, nbytes, operations(name, arguments))
+        self.recording.kernel_calls.append(call)
         self.origin += perf_counter() - now
 
     def enter(self, thing: Any, settings: dict[str, Any]) -> None:

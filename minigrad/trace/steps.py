@@ -127,12 +127,16 @@ class WayBack(NamedTuple):
 
 
 class KernelCall(NamedTuple):
-    """One call of a kernel; `nbytes` is the size of the arrays that it was given or returned, each counted once."""
+    """One call of a kernel; `nbytes` is the size of the arrays that it was given or returned, each counted once.
+
+    `flops` are its floating-point operations, see `kernel_flops`; None if nobody has counted them.
+    """
 
     name: str
     start: float
     seconds: float
     nbytes: int
+    flops: int | None
 
 
 @dataclass(slots=True, eq=False)
