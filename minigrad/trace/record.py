@@ -142,7 +142,8 @@ class Recorder(Observer):
         assert op is not None
         call, settings, heard = self.calls[-1]
         own = call.thing is op
-        step = Step(node.serial, op, node.shape, node.dtype, node.module, call.parent if own else call)
+        around = call.parent if own else call
+        step = Step(node.serial, op, node.shape, node.dtype, node.module, around, node.part_of)
         if own:
             call.step = step
             step.forward_seconds = now - self.origin - call.start
@@ -214,8 +215,8 @@ class Recorder(Observer):
         """The step of a node; a leaf, and what was made before the recording began, is met here for the first time."""
         step = self.steps.get(node.serial)
         if step is None:
-            step = Step(node.serial, node.op, node.shape, node.dtype, node.module, holder=node.holder)
-            step.outside = node.op is not None
+            step = Step(node.serial, node.op, node.shape, node.dtype, node.module, None, node.part_of)
+            step.holder, step.outside = node.holder, node.op is not None
             value = node.holder() if value is None and node.holder is not None else value
             if value is not None:
                 step.value, step.array = measured(value.data), self._copy(value.data)

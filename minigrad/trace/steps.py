@@ -185,6 +185,7 @@ class Step:
     dtype: Any
     module: Module | None = None
     call: Call | None = None
+    part_of: Op | None = None  # the op that ran as its definition, to which this step belongs
     arguments: tuple[Argument, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)  # of the op, those that are numbers or words
     inputs: list[Edge] = field(default_factory=list)
