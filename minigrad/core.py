@@ -60,19 +60,8 @@ class Node:
     `module` is the one that ran, and `part_of` the op that ran as its definition, to which this step belongs, if any.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "dtype",
-        "holder",
-        "hooks",
-        "module",
-        "op",
-        "parents",
-        "part_of",
-        "products",
-        "serial",
-        "shape",
-    )
+    __slots__ = ("__weakref__", "dtype", "holder", "hooks", "module", "op", "parents", "part_of",
+                 "products", "serial", "shape")  # fmt: skip
 
     def __init__(self, op: Op | None, parents: tuple[Node | None, ...], products: Any, value: Array) -> None:
         self.op, self.parents, self.products = op, parents, products

@@ -63,7 +63,11 @@ class Op:
 
     def _run(self, *inputs: Any, **settings: Any) -> Any:
         if state.definitions and self.definition is not None:
-            return self._as_definition(*inputs, **settings)
+            outer, state.part_of = state.part_of, self
+            try:
+                return self.definition(*inputs, **settings)
+            finally:
+                state.part_of = outer
         if len(inputs) < len(self.names):
             inputs, settings = self._complete(inputs, settings)
         like: Any = None
@@ -101,13 +105,6 @@ class Op:
         for observer in state.observers:
             observer.node(node, inputs, result)
         return result
-
-    def _as_definition(self, *inputs: Any, **settings: Any) -> Any:
-        outer, state.part_of = state.part_of, self
-        try:
-            return self.definition(*inputs, **settings)  # pyright: ignore[reportOptionalCall]
-        finally:
-            state.part_of = outer
 
     def _complete(self, inputs: tuple[Any, ...], settings: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """All array arguments in their places: None for an optional one that was left out."""
