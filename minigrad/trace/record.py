@@ -40,6 +40,8 @@ def record(
 
     The numbers are those of the same code without `record`, bit for bit: with detail="definition", of the same code in
     `core.definitions()`. A gradient that an op has added to what had arrived before it is known to rounding.
+    The gradient of a step is what arrived, before hooks (`step.hooked` says that there were some): what they make of it
+    goes on to its arguments, and from a leaf into `.grad`.
     Of several backward passes, a step has the numbers of the last one that came to it, and so have the edges to it.
     Only this thread is recorded. Raises ValueError for an unknown detail, keep or limit, TypeError if `model` is no
     module.
