@@ -13,6 +13,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from .core import Array, Node, Value
+    from .op import Op
 
 
 class _State(threading.local):
@@ -21,6 +22,7 @@ class _State(threading.local):
     grad_enabled = True
     definitions = False  # run every op that has a definition as its definition
     module: Any = None  # the innermost Module being called
+    part_of: Op | None = None  # the innermost op that runs as its definition
     observers: tuple[Observer, ...] = ()
 
     def __init__(self) -> None:

@@ -7,7 +7,9 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.draw.mermaid import mermaid
 from minigrad.draw.overlay import BLUE, GREY, ORANGE, log_scale, saturation
+from minigrad.draw.text import tree
 from tests.recordings import Blocks, arrow, box, every_case, every_level, record_blocks, recorded, regress, titles
 
 
@@ -84,6 +86,26 @@ def test_what_is_not_there_is_said_in_words():
     assert arrow(fine, "idle.weight", "idle.linear").style == "dashed"
     assert arrow(fine, "stopped.linear", "mul").style == "dotted"
     assert arrow(fine, "used.linear", "add").style == "solid"
+
+
+@pytest.mark.parametrize("edges", ["share", "norm"])
+def test_arrows_without_a_gradient_and_with_a_zero_one_say_so_in_words(edges):
+    """A terminal has no dashes and dots."""
+    recording = record_blocks(Careless())
+    graph = mg.graph(recording, level="op", edges=edges)
+    assert arrow(graph, "idle.weight", "idle.linear").label.endswith("\nno gradient")
+    assert arrow(graph, "stopped.linear", "mul").label.endswith("\nzero")
+    said = {"dashed": "no gradient", "dotted": "zero"}
+    for a in graph.picture.arrows:
+        words = a.label.split("\n")[1:]
+        assert (words == [said[a.style]]) if a.style in said else not {*words} & {*said.values()}
+    text, chart = tree(graph.picture), mermaid(graph.picture)
+    assert "(weight (4, 4) no gradient)" in text
+    assert "(a (2, 4) zero)" in text
+    assert chart.count('no gradient"|') == sum(a.style == "dashed" for a in graph.picture.arrows) > 0
+    assert chart.count('zero"|') == sum(a.style == "dotted" for a in graph.picture.arrows) > 0
+    none = mg.graph(recording, level="op", edges="none").picture.arrows
+    assert not any(word in a.label for a in none for word in said.values())
 
 
 @every_case

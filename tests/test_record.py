@@ -461,24 +461,27 @@ def test_statistics_do_not_depend_on_threads(threads, several_threads, rng):
 def test_kernels_are_heard_in_their_thread_with_their_arrays(either):
     heard = []
     x = np.ones((2, 3))
-    with kernels.listen(lambda name, seconds, arrays: heard.append((name, seconds >= 0, arrays))):
+    with kernels.listen(lambda name, seconds, *arrays: heard.append((name, seconds >= 0, arrays))):
         kernels.softmax(x, -1)
         thread = threading.Thread(target=lambda: kernels.softmax(x, 0))
         thread.start()
         thread.join()
     kernels.softmax(x, -1)
     assert [(name, timed) for name, timed, _ in heard] == [("softmax", True)]
-    assert heard[0][2][0] is x
+    ((given, dim), (y,)) = heard[0][2]
+    assert given is x
+    assert (dim, y.shape) == (-1, x.shape)
 
 
 def test_what_a_kernel_returns_for_the_way_back_is_heard_too(either, rng):
     q = rng.standard_normal((1, 1, 3, 4))
     heard = []
-    with kernels.listen(lambda name, seconds, arrays: heard.append(name)):
+    with kernels.listen(lambda name, seconds, arguments, results: heard.append((name, arguments, len(results)))):
         _, vjp = kernels.attention(q, q, q, None, False, 1.0, 0.0, 0)
         vjp(q)
     vjp(q)
-    assert heard == ["attention", "attention_vjp"]
+    given = (q, q, q, None, False, 1.0, 0.0, 0)
+    assert heard == [("attention", given, 2), ("attention_vjp", (*given, q), 3)]
 
 
 def test_the_choice_of_kernels_holds_while_somebody_listens():

@@ -137,6 +137,38 @@ def test_every_residual_connection_of_a_transformer_is_in_the_ledger(norm_first,
         assert row.other_share == 0
 
 
+class Curved(nn.Module):
+    """x + f(x) with an f of its own, whose definition adds, too; "fused" lets an op add."""
+
+    is_residual = True
+
+    def __init__(self, fused):
+        super().__init__()
+        self.fused = fused
+
+    def forward(self, x):
+        branch = F.gelu(x * 0.5, approximate="tanh")
+        return F.add_layer_norm(x, branch, x.shape[-1:]) if self.fused else x + F.layer_norm(branch, x.shape[-1:])
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("detail", ["op", "definition"])
+def test_additions_within_the_definitions_of_ops_are_no_residual_connections(fused, detail, rng):
+    """The ledger, the paths, the exact parts and a graph from before the recording agree about what one is."""
+    model, x = nn.Sequential(Curved(fused), Curved(fused)), leaf(rng.standard_normal((3, 4)))
+    g = rng.standard_normal((3, 4))
+    with mg.record(model, detail=detail) as rec:
+        y = model(x * 1.0)
+        assert list(crossings(y, x, g)) == [0, 1, 2]
+        y.backward(g, retain_graph=True)
+    assert len(rec.residuals()) == 2
+    assert list(rec.paths("leaf")) == [0, 1, 2]
+    with mg.record(model) as later:
+        y.backward(g)
+    assert len(later.residuals()) == 2
+    assert later.paths("leaf") == pytest.approx(rec.paths("leaf"))
+
+
 def test_both_details_give_the_same_ledger(rng):
     model, loss = transformer(rng)
     tables = []

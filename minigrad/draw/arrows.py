@@ -93,20 +93,27 @@ def _with_gradient(
     place: float | None,
     show: str,
 ) -> None:
-    """Colour, width and style of an arrow."""
+    """Colour, width and style of an arrow, and words for what a page without colours and styles must show, too."""
     if norm is None:
-        arrow.style = "dashed" if recording.runs and not edges[0].parent.outside else "solid"
+        if recording.runs and not edges[0].parent.outside:
+            arrow.style = "dashed"
+            _say(arrow, "no gradient")
         return
     if norm == 0:
         arrow.style, arrow.colour, arrow.width = "dotted", GREY, WIDTHS[0]
+        _say(arrow, "zero")
         return
     arrow.width = WIDTHS[0] + (WIDTHS[1] - WIDTHS[0]) * (place or 0.0)
     if show == "norm":
-        arrow.label = f"{arrow.label}\n|g| {short(norm)}".lstrip()
+        _say(arrow, f"|g| {short(norm)}")
     elif share is not None:
         if len(edges[0].parent.uses) > len(edges):
-            arrow.label = f"{arrow.label}\n{f'{share:.0%}' if abs(share) >= SMALL_SHARE else '< 1%'}".lstrip()
+            _say(arrow, f"{share:.0%}" if abs(share) >= SMALL_SHARE else "< 1%")
         if abs(share) < SMALL_SHARE:
             arrow.colour, arrow.width = GREY, WIDTHS[0]
         else:
             arrow.colour = blend(GREY, BLUE if share > 0 else ORANGE, min(abs(share), 1.0))
+
+
+def _say(arrow: Arrow, words: str) -> None:
+    arrow.label = f"{arrow.label}\n{words}".lstrip()

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core import Array, GradError, Node, ShapeError, fit
 from ..tensor import Tensor
-from .residuals import ADDITIONS
+from .residuals import is_residual
 
 
 def crossings(root: Tensor, x: Tensor, gradient: Any = None) -> dict[int, Array]:
@@ -65,7 +65,7 @@ def crossings(root: Tensor, x: Tensor, gradient: Any = None) -> dict[int, Array]
                     parts[parent] = {}
                     if parent.op is not None:
                         heappush(queue, (-parent.serial, parent))
-                crossed = count + (position == 1 and _is_addition(node))
+                crossed = count + (position == 1 and is_residual(node))
                 sums = parts[parent]
                 sums[crossed] = sums[crossed] + d if crossed in sums else d
     if target not in parts:
@@ -95,7 +95,3 @@ def _sent(node: Node, g: Array) -> list[tuple[int, Node, Array]]:
     results: Any = products(g) if callable(products) else [product and product(g) for product in products]
     pairs = zip(node.parents, results, strict=True)
     return [(i, parent, fit(d, parent, node)) for i, (parent, d) in enumerate(pairs) if parent and d is not None]
-
-
-def _is_addition(node: Node) -> bool:
-    return node.op is not None and node.op.name in ADDITIONS and getattr(node.module, "is_residual", False)

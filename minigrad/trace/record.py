@@ -18,6 +18,7 @@ from ..core import Array, Node, Observer, Value, definitions, observe
 from ..nn import Module
 from ..op import Op
 from ..writes import closed_over, owner
+from .kernel_flops import operations
 from .recording import Recording
 from .residuals import splits
 from .steps import Argument, Call, Edge, KernelCall, Nonfinite, Source, Statistics, Step, WayBack
@@ -39,6 +40,8 @@ def record(
 
     The numbers are those of the same code without `record`, bit for bit: with detail="definition", of the same code in
     `core.definitions()`. A gradient that an op has added to what had arrived before it is known to rounding.
+    The gradient of a step is what arrived, before hooks (`step.hooked` says that there were some): what they make of it
+    goes on to its arguments, and from a leaf into `.grad`.
     Of several backward passes, a step has the numbers of the last one that came to it, and so have the edges to it.
     Only this thread is recorded. Raises ValueError for an unknown detail, keep or limit, TypeError if `model` is no
     module.
@@ -102,11 +105,12 @@ class Recorder(Observer):
         self.origin = perf_counter()  # plus the time spent in here
 
     # -------------------------------------------------------------------------------------------------------- forward
-    def kernel(self, name: str, seconds: float, arrays: tuple[Array, ...]) -> None:
+    def kernel(self, name: str, seconds: float, arguments: tuple[Any, ...], results: tuple[Any, ...]) -> None:
         """A kernel was called."""
         now = perf_counter()
-        nbytes = sum({id(x): x.nbytes for x in arrays}.values())
-        self.recording.kernel_calls.append(KernelCall(name, now - self.origin - seconds, seconds, nbytes))
+        nbytes = sum({id(x): x.nbytes for x in (*arguments, *results) if isinstance(x, np.ndarray)}.values())
+        call = KernelCall(name, now - self.origin - seconds, seconds, nbytes, operations(name, arguments))
+        self.recording.kernel_calls.append(call)
         self.origin += perf_counter() - now
 
     def enter(self, thing: Any, settings: dict[str, Any]) -> None:
@@ -140,7 +144,8 @@ class Recorder(Observer):
         assert op is not None
         call, settings, heard = self.calls[-1]
         own = call.thing is op
-        step = Step(node.serial, op, node.shape, node.dtype, node.module, call.parent if own else call)
+        around = call.parent if own else call
+        step = Step(node.serial, op, node.shape, node.dtype, node.module, around, node.part_of)
         if own:
             call.step = step
             step.forward_seconds = now - self.origin - call.start
@@ -212,8 +217,8 @@ class Recorder(Observer):
         """The step of a node; a leaf, and what was made before the recording began, is met here for the first time."""
         step = self.steps.get(node.serial)
         if step is None:
-            step = Step(node.serial, node.op, node.shape, node.dtype, node.module, holder=node.holder)
-            step.outside = node.op is not None
+            step = Step(node.serial, node.op, node.shape, node.dtype, node.module, None, node.part_of)
+            step.holder, step.outside = node.holder, node.op is not None
             value = node.holder() if value is None and node.holder is not None else value
             if value is not None:
                 step.value, step.array = measured(value.data), self._copy(value.data)

@@ -189,8 +189,9 @@ class Recording:
 
         Times are in milliseconds, without those that the recording took; `share` is the part of all of them, and the
         last row is what happened between. `nbytes` is the size of arguments and results, `kept` that of what is kept
-        for the way back, `flops` counts both ways (see `trace.flops`), and `gflops_per_s` is their number per time. By
-        module, `own_ms` is the time without the modules inside. By kernel, the slowest call may have compiled it.
+        for the way back, `flops` counts both ways (see `trace.flops`; by kernel `trace.kernel_flops`, for all gradients
+        that it returns), and `gflops_per_s` is their number per time. By module, `own_ms` is the time without the
+        modules inside. By kernel, the slowest call may have compiled it.
 
         Raises ValueError for another `by` or `depth`, RuntimeError while the recording goes on.
 

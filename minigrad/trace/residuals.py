@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from .. import kernels
-from ..core import Array
-from ..nn import Module
+from ..core import Array, Node
 from .steps import Edge, Split, Step
 from .table import Table
 
@@ -29,10 +28,14 @@ class ResidualRow(NamedTuple):
     other_share: float
 
 
-def is_residual(step: Step) -> bool:
-    """Whether a step is the addition x + f(x) of a residual connection."""
-    thing = step.call.thing if step.call else step.module  # no call is known of what was made before the recording
-    return step.kind in ADDITIONS and isinstance(thing, Module) and thing.is_residual
+def is_residual(step: Step | Node) -> bool:
+    """Whether a step is the addition x + f(x) of a residual connection: one that such a module makes itself.
+
+    Additions in the definitions of other ops that it calls, such as that of a bias, are not meant.
+    """
+    itself = step.part_of is None or step.part_of.name in ADDITIONS
+    added = step.op is not None and step.op.name in ADDITIONS
+    return itself and added and step.module is not None and step.module.is_residual
 
 
 def splits(x: Step, arrived: Sequence[tuple[Edge, Array]], gradient: Array, squares: float) -> dict[int, Split]:

@@ -127,12 +127,16 @@ class WayBack(NamedTuple):
 
 
 class KernelCall(NamedTuple):
-    """One call of a kernel; `nbytes` is the size of the arrays that it was given or returned, each counted once."""
+    """One call of a kernel; `nbytes` is the size of the arrays that it was given or returned, each counted once.
+
+    `flops` are its floating-point operations, see `kernel_flops`; None if nobody has counted them.
+    """
 
     name: str
     start: float
     seconds: float
     nbytes: int
+    flops: int | None
 
 
 @dataclass(slots=True, eq=False)
@@ -181,6 +185,7 @@ class Step:
     dtype: Any
     module: Module | None = None
     call: Call | None = None
+    part_of: Op | None = None  # the op that ran as its definition, to which this step belongs
     arguments: tuple[Argument, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)  # of the op, those that are numbers or words
     inputs: list[Edge] = field(default_factory=list)
