@@ -57,14 +57,16 @@ class Node:
     A node never points at the tensor it made: the tensor points at it, and a cycle would keep every activation alive
     until the garbage collector happens to run. `holder` is a weak reference, for leaves and `retain_grad()`: there is
     no use in a gradient for a tensor that nobody holds any more. `hooks` see the whole gradient, and may replace it.
+    `module` is the one that ran, and `part_of` the op that ran as its definition, to which this step belongs, if any.
     """
 
-    __slots__ = ("__weakref__", "dtype", "holder", "hooks", "module", "op", "parents", "products", "serial", "shape")
+    __slots__ = ("__weakref__", "dtype", "holder", "hooks", "module", "op", "parents", "part_of",
+                 "products", "serial", "shape")  # fmt: skip
 
     def __init__(self, op: Op | None, parents: tuple[Node | None, ...], products: Any, value: Array) -> None:
         self.op, self.parents, self.products = op, parents, products
         self.shape, self.dtype = value.shape, value.dtype
-        self.module = state.module
+        self.module, self.part_of = state.module, state.part_of
         self.holder: Any = None
         self.hooks: Hooks | None = None
         self.serial = next(clock)

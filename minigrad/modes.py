@@ -13,6 +13,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from .core import Array, Node, Value
+    from .op import Op
 
 
 class _State(threading.local):
@@ -21,6 +22,7 @@ class _State(threading.local):
     grad_enabled = True
     definitions = False  # run every op that has a definition as its definition
     module: Any = None  # the innermost Module being called
+    part_of: Op | None = None  # the innermost op that runs as its definition
     observers: tuple[Observer, ...] = ()
 
     def __init__(self) -> None:
@@ -84,7 +86,10 @@ class Observer:
         """
 
     def gradient(self, node: Node, gradient: Array) -> None:
-        """`node` has received all of its gradient and is about to pass it on, or, for a leaf, to keep it."""
+        """`node` has received all of its gradient and is about to pass it on, or, for a leaf, to keep it.
+
+        Its hooks have not seen it yet: what they make of it shows in what is passed on.
+        """
 
 
 @contextmanager

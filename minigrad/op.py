@@ -63,7 +63,11 @@ class Op:
 
     def _run(self, *inputs: Any, **settings: Any) -> Any:
         if state.definitions and self.definition is not None:
-            return self.definition(*inputs, **settings)
+            outer, state.part_of = state.part_of, self
+            try:
+                return self.definition(*inputs, **settings)
+            finally:
+                state.part_of = outer
         if len(inputs) < len(self.names):
             inputs, settings = self._complete(inputs, settings)
         like: Any = None

@@ -29,7 +29,9 @@ def inspect(
     target: Annotated[
         str | None, typer.Option(help="The right translation, whose loss is looked at.", show_default="the model's own")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that is there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write where files are, and replace a report there.")
+    ] = False,
     threads: Threads = None,
 ) -> None:
     """Look inside a model while it translates TEXT: graphs, gradients, softmax, masks, attention, time.
@@ -40,8 +42,9 @@ def inspect(
         check_texts([text] if target is None else [text, target])
         if out.exists() and not out.is_dir():
             fail(f"{out} is a file, not a folder. Choose another --out.")
-        if (out / INDEX).exists() and not overwrite:
-            fail(f"{out} holds a report already. Choose another --out, or replace it with --overwrite.")
+        if out.exists() and any(out.iterdir()) and not overwrite:
+            what = "holds a report already" if (out / INDEX).exists() else "is not empty"
+            fail(f"{out} {what}. Choose another --out, or write into it with --overwrite.")
         saved = open_checkpoint(checkpoint)
         use(threads)
         translator, normalise = saved.translator(), saved.recipe.task.normalise

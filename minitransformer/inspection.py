@@ -19,6 +19,7 @@ from .lens.oscilloscope import left_as_it_was
 from .vocab import BOS, EOS, PAD
 
 INDEX = "index.html"
+LONGEST = 256  # tokens of a sentence and its translation: `dependency` runs it once for each of them
 GRAPH = (
     "Forwards along the arrows, backwards against them. Each box says how large its result is and how large the "
     "gradient that comes to it; each arrow how much of the gradient at its tail comes from its head."
@@ -49,7 +50,7 @@ EXHIBITS = (
     Exhibit(
         "Paths",
         "The gradient of the embedding of the source, by the number of residual branches that it came through.",
-        "draw.path_shares(rec, parameter)",
+        "draw.path_shares({'exactly': mg.trace.crossing_shares(loss(), embedding)}, 'the embedding')",
         "paths",
     ),
     Exhibit(
@@ -101,7 +102,7 @@ def inspect(translator: Translator, text: str, folder: Path, target: str | None 
     Perfetto, speedscope.json), and a page, index.html. Gradients of parameters stay as they were.
 
     Returns the path of the page, the translation and the loss.
-    Raises ValueError for an empty text.
+    Raises ValueError for an empty text, and for one that has, with its translation, more than 256 tokens.
     """
     model = translator.model
     src = pad([[*translator.source.encode(text), EOS]])  # (1, S)
@@ -110,10 +111,19 @@ def inspect(translator: Translator, text: str, folder: Path, target: str | None 
     written = greedy(model, src)  # (1, T)
     translation = translator.target.decode(written[0])
     labels = written if target is None else pad([[*translator.target.encode(target), EOS]])
+    if src.size + labels.size > LONGEST:
+        raise ValueError(
+            f"inspect(): the text and its translation have {src.size} and {labels.size} tokens; they may have {LONGEST}"
+            " together. Give a shorter text."
+        )
     tgt = np.concatenate([[[BOS]], labels[:, :-1]], axis=1)  # what the decoder reads
     source = [*translator.source.tokeniser.split(text), translator.source.tokens[EOS]]
     recordings = {detail: record(model, src, tgt, labels, detail) for detail in ("op", "definition")}
     rec, loss = recordings["op"]
+
+    def again() -> mg.Tensor:
+        return loss_of(model, src, tgt, labels)
+
     names = {
         "mg": mg,
         "draw": draw,
@@ -126,7 +136,8 @@ def inspect(translator: Translator, text: str, folder: Path, target: str | None 
         "target": [translator.target.tokens[i] for i in tgt[0]],
         "rec": rec,
         "fine": recordings["definition"][0],
-        "parameter": next(name for name, _ in model.named_parameters()),
+        "loss": again,
+        "embedding": next(model.parameters()),
     }
     folder.mkdir(parents=True, exist_ok=True)
     graphs = [
@@ -148,7 +159,13 @@ def inspect(translator: Translator, text: str, folder: Path, target: str | None 
 
 def record(model: Any, src: np.ndarray, tgt: np.ndarray, labels: np.ndarray, detail: str) -> tuple[Any, float]:
     """Record the loss of the labels and its way back, in evaluation mode: the recording and the loss."""
-    with evaluating(model), left_as_it_was(model), mg.enable_grad(), mg.record(model, detail=detail) as rec:
-        loss = mg.ops.cross_entropy(model(src, tgt), labels, ignore_index=PAD)
+    with left_as_it_was(model), mg.record(model, detail=detail) as rec:
+        loss = loss_of(model, src, tgt, labels)
         loss.backward()
     return rec, loss.item()
+
+
+def loss_of(model: Any, src: np.ndarray, tgt: np.ndarray, labels: np.ndarray) -> mg.Tensor:
+    """The cross entropy of the labels, with its graph, in evaluation mode."""
+    with evaluating(model), mg.enable_grad():
+        return mg.ops.cross_entropy(model(src, tgt), labels, ignore_index=PAD)

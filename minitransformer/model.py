@@ -274,8 +274,9 @@ def tokens(name: str, ids: Any) -> Array:
     if array.ndim == 2 and array.size == 0:
         array = array.astype(int)
     if array.ndim != 2 or array.dtype.kind not in "iu":
+        hint = f"For one sentence try {name}[None]" if array.ndim == 1 else "Give the numbers of tokens"
         raise mg.ShapeError(
             f"the model: {name} has shape {array.shape}, dtype {array.dtype}; it must be integers, "
-            f"(batch, length). For one sentence try {name}[None]."
+            f"(batch, length). {hint}."
         )
     return array

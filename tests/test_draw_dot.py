@@ -1,13 +1,14 @@
 """What is inside what, what stands where, and DOT."""
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minigrad.draw.dot import BORDERS, SHAPES, dot, ink_on
-from minigrad.draw.layout import layout
+from minigrad.draw.layout import layout, untangled
 from minigrad.draw.outline import DrawError, in_order, outline, printable
 from minigrad.draw.picture import KINDS, Arrow, Box, Frame, Picture
 from tests import pictures
@@ -75,19 +76,72 @@ def plan(picture):
     return layout(picture, outline(picture))
 
 
-def test_sublayers_stand_in_rows_and_the_memory_comes_by_bus():
-    picture = pictures.encoder_decoder(6)
-    made = plan(picture)
-    assert made.rows == {f"{stack}.layers.{i}" for stack in ("encoder", "decoder") for i in range(6)}
+def rows(made):
+    """The rows with more than one box."""
+    found = {}
+    for key, (row, number) in sorted(made.place.items(), key=lambda item: item[1][1]):
+        found.setdefault(row, []).append(key)
+        assert found[row][number] == key
+    return [row for row in found.values() if len(row) > 1]
+
+
+def test_chains_stand_in_rows_and_the_memory_comes_by_bus():
+    made = plan(pictures.encoder_decoder(3))
+    parts = {"encoder": ("self_attn", "ffn"), "decoder": ("self_attn", "cross_attn", "ffn")}
+    layers = [[f"{stack}.layers.{i}.{part}" for part in parts[stack]] for stack in parts for i in range(3)]
+    assert rows(made) == [*layers, ["loss", "out"]]
     (bus,) = made.buses
-    assert bus.tail == "encoder.layers.5.ffn"
-    assert list(bus.stops) == [f"decoder.layers.{i}" for i in range(6)]
-    assert [[a.head for a in arrows] for arrows in bus.stops.values()] == [[f"{s}.cross_attn"] for s in bus.stops]
+    assert bus.tail == "encoder.layers.2.ffn"
+    assert list(bus.stops) == [f"decoder.layers.{i}.self_attn" for i in range(3)]
+    assert [[a.head for a in arrows] for arrows in bus.stops.values()] == [
+        [f"decoder.layers.{i}.cross_attn"] for i in range(3)
+    ]
+
+
+def residual(layers):
+    """A stream x, with x + f(x) twice in every layer."""
+    picture = Picture("", [Box("x", "x")], frames=[Frame("stack", "stack")])
+    x = "x"
+    for i in range(layers):
+        picture.frames.append(Frame(f"{i}", "layer", "stack"))
+        for f in ("attn", "ffn"):
+            branch, add = f"{i}.{f}", f"{i}.add_{f}"
+            picture.boxes += [Box(branch, f, "module", inside=f"{i}"), Box(add, "add", "module", inside=f"{i}")]
+            picture.arrows += [Arrow(x, branch), Arrow(branch, add), Arrow(x, add)]
+            x = add
+    picture.boxes.append(Box("loss", "loss"))
+    picture.arrows.append(Arrow(x, "loss"))
+    return picture
+
+
+def test_each_branch_of_a_residual_stream_is_a_row_and_the_stream_is_straight():
+    made = plan(residual(3))
+    assert rows(made) == [[f"{i}.{f}", f"{i}.add_{f}"] for i in range(3) for f in ("attn", "ffn")]
+    stream = ["x", *(f"{i}.add_{f}" for i in range(3) for f in ("attn", "ffn")), "loss"]
+    assert list(made.straight) == list(pairwise(stream))
+    assert made.buses == made.beside == []
+
+
+def test_what_has_many_rows_is_set_in_columns_of_whole_layers():
+    made = plan(residual(12))  # 24 rows: three columns of four layers
+    assert made.beside == [("0.attn", "4.attn"), ("4.attn", "8.attn")]
+    assert [bus.tail for bus in made.buses] == ["3.add_ffn", "7.add_ffn"]
+    for bus, first in zip(made.buses, (4, 8), strict=True):
+        heads = [[arrow.head for arrow in arrows] for arrows in bus.stops.values()]
+        assert heads[0] == [f"{first}.attn", f"{first}.add_attn"]
+        assert list(bus.stops)[:2] == [f"{first}.attn", f"{first}.ffn"]
+        assert not any(heads[1:])  # it only passes by
+
+
+def test_what_is_needed_in_many_places_is_not_cut():
+    picture = residual(12)
+    picture.arrows += [Arrow("0.attn", f"{i}.attn") for i in range(1, 12)]
+    assert plan(picture).beside == []
 
 
 def test_layers_stand_in_two_columns():
     made = plan(pictures.layers(6))
-    assert made.rows == set()
+    assert not any("coder" in key for row in rows(made) for key in row)
     assert [(bus.tail, list(bus.stops)) for bus in made.buses] == [("encoder.5", [f"decoder.{i}" for i in range(6)])]
 
 
@@ -102,25 +156,49 @@ def test_a_frame_around_everything_changes_nothing():
 def test_a_row_holds_nothing_that_other_boxes_are_between():
     boxes = [Box(f"b{i}", "x", inside="f" if i in (3, 5) else "g" if i in (7, 8) else None) for i in range(10)]
     arrows = [Arrow(f"b{i}", f"b{i + 1}") for i in range(9)]
-    assert plan(Picture("", boxes, arrows, [Frame("f", "f"), Frame("g", "g")])).rows == {"g"}
+    for ends in [("b3", "b5"), ("b5", "b3")]:  # a row of b3 and b5 would be above and below b4
+        place, _ = untangled(Picture("", boxes, arrows), [list(ends), ["b7", "b8"]], arrows)
+        assert {key for key, (row, number) in place.items() if number or row in ("b3", "b5", "b7")} >= {"b7", "b8"}
+        assert place["b3"] == ("b3", 0)
+        assert place["b5"] == ("b5", 0)
+        assert place["b8"] == ("b7", 1)
 
 
 def test_what_is_too_large_for_a_page_has_no_rows():
-    assert plan(pictures.encoder_decoder(18)).rows
-    assert plan(pictures.encoder_decoder(19)).rows == set()
-
-
-def test_labels_of_arrows_that_leap_in_a_row_take_no_space():
-    picture = pictures.encoder_decoder(4)
-    picture.arrows.append(Arrow("decoder.layers.1.self_attn", "decoder.layers.1.ffn", "leap"))
-    lines = [line for line in dot(picture).splitlines() if "leap" in line]
-    assert ["xlabel=< leap >" in line for line in lines] == [True]
-    assert dot(picture).count("xlabel=") == 1
+    assert plan(pictures.encoder_decoder(18)).place
+    assert not plan(pictures.encoder_decoder(19)).place
 
 
 def test_a_shallow_picture_needs_no_rows():
     picture = Picture("", [Box("a", "a", inside="f"), Box("b", "b", inside="f")], [Arrow("a", "b")], [Frame("f", "f")])
-    assert plan(picture).rows == set()
+    assert not plan(picture).place
+
+
+def test_parameters_are_no_way_into_a_frame():
+    """A layer that is used twice, with its parameters in a box of their own: one use follows the other."""
+    picture = residual(4)
+    for box in picture.boxes:
+        box.inside = box.inside and ("first" if box.inside < "2" else "second")
+    picture.frames = [Frame("first", "first"), Frame("second", "second")]
+    assert plan(picture).buses == []
+    picture.boxes.append(Box("shared", "shared", "parameter"))
+    picture.arrows += [Arrow("shared", "0.attn"), Arrow("shared", "2.attn")]
+    assert plan(picture).buses == []
+    picture.boxes[-1].kind = "input"
+    assert {bus.tail for bus in plan(picture).buses} == {"1.add_ffn"}
+
+
+def test_a_legend_has_few_lines():
+    words = [f"colour number {i} of what is drawn means one thing, and no other" for i in range(6)]
+    (heading,) = [line for line in dot(Picture("p", [Box("x", "x")], legend=words)).splitlines() if "labeljust" in line]
+    assert heading.count("<BR ALIGN") == 4  # and the title
+    wide = dot(Picture("p", [Box(str(i), "x") for i in range(30)], legend=words))
+    assert wide.splitlines()[1].count("<BR ALIGN") == 3
+
+
+def test_the_words_for_a_status_are_said_once():
+    line = line_of(dot(Picture("", [Box("x", "x", lines=["data 1 | grad zero"], status="zero")])), "b0")
+    assert line.count("zero") == 1
 
 
 def test_frames_that_follow_each_other_are_not_put_side_by_side():

@@ -62,6 +62,18 @@ def test_what_is_too_long_for_a_line_goes_below():
     ]
 
 
+def test_numbers_that_are_too_long_for_a_line_go_below():
+    box = Box("a", "a", lines=["|g| 0.19 -> 0.18 (gain 0.97)", "320 parameters", "1.5 ms forward"], status="zero")
+    picture = Picture("", [box], legend=["boxes: time, 0.1 s to 2 s, by its logarithm"])
+    assert tree(picture, 40).splitlines() == [
+        "boxes: time, 0.1 s to 2 s, by its",
+        "logarithm",
+        "└─ a  |g| 0.19 -> 0.18 (gain 0.97)",
+        "     320 parameters  1.5 ms forward",
+        "     [zero]",
+    ]
+
+
 @given(pictures.any_picture(st.text(max_size=20)), st.integers(20, 120))
 def test_a_tree_is_plain_lines_of_limited_width(picture, width):
     lines = tree(picture, width).split("\n")

@@ -200,9 +200,9 @@ def test_what_the_kernels_multiply_is_what_is_counted(either, rng):
     a, b = leaf(rng.standard_normal((2, 3, 4))), leaf(rng.standard_normal((4, 5)))
     seen = []
 
-    def listener(name, seconds, arrays):
+    def listener(name, seconds, arguments, results):
         if name == "matmul":
-            seen.append(2 * math.prod(arrays[-1].shape) * arrays[0].shape[-1])
+            seen.append(2 * math.prod(results[0].shape) * arguments[0].shape[-1])
 
     with mg.record() as rec, kernels.listen(listener):
         y = (a @ b) @ leaf(rng.standard_normal((2, 5, 3)))

@@ -25,7 +25,13 @@ def test_identical_layers_are_folded_with_their_range():
     fold = box(graph, "blocks.1.first ... blocks.4.first")
     assert fold.title == "+4 more Block\nblocks.1 to blocks.4"
     norms = [recording[f"blocks.{i}.add"].gradient.norm for i in range(1, 5)]
-    assert fold.lines[:2] == ["own weights", f"|g| {min(norms):.3g} to {max(norms):.3g}"]
+    before = [recording[f"blocks.{i}.add"].gradient.norm for i in range(4)]
+    gains = [out / into for out, into in zip(before, norms, strict=True)]
+    assert fold.lines == [
+        "own weights",
+        f"|g| {min(norms):.3g} to {max(norms):.3g}",
+        f"gain {min(gains):.3g} to {max(gains):.3g}",
+    ]
 
 
 def test_a_fold_of_uses_says_that_the_weights_are_the_same():
@@ -77,6 +83,13 @@ def test_a_layer_that_is_wired_in_another_way_is_not_folded(kind):
     assert not hidden & set(graph.recording.model.blocks[3].modules())
     hidden = {step.module for group in plain.order if group.folded for step in group.steps}
     assert plain.recording.model.blocks[3] in hidden
+
+
+def test_a_layer_of_another_class_is_not_folded():
+    """It does the same, but it is called something else."""
+    model = Blocks(*[5] * 8)
+    model.blocks[3].__class__ = type("Other", (type(model.blocks[3]),), {})
+    assert more(mg.graph(record_blocks(model))) == ["+2 more Block\nblocks.5 to blocks.6"]
 
 
 def test_what_would_depend_on_itself_is_not_folded():

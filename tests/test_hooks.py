@@ -95,6 +95,19 @@ def test_a_hook_keeps_no_graph_alive():
         gc.enable()
 
 
+def test_what_is_recorded_is_what_arrived_before_hooks():
+    x, w = leaf([3.0, 4.0]), leaf([1.0, 1.0])
+    with mg.record() as rec:
+        y = x * w
+        y.register_hook(lambda g: 10 * g)
+        x.register_hook(lambda g: -2 * g)
+        y.backward([3.0, 4.0])
+    assert (rec["mul"].gradient.norm, rec["mul"].hooked) == (5.0, True)
+    leaves = {edge.argument: (edge.norm, edge.parent.gradient.norm, edge.parent.hooked) for edge in rec.edges}
+    assert leaves == {"a": (50.0, 50.0, True), "b": (pytest.approx(10 * np.hypot(9, 16)),) * 2 + (False,)}
+    assert x.grad.tolist() == [-60.0, -80.0]
+
+
 def test_mistakes_of_hooks():
     with pytest.raises(mg.GradError, match=r"register_hook\(\): this tensor does not require a gradient"):
         mg.ones(1).register_hook(lambda g: g)

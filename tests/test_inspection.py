@@ -132,6 +132,18 @@ def test_what_an_exhibit_shows_is_what_its_lines_give(tmp_path):
         exhibit(Exhibit("t", "", "1 / 0", "n"), {}, tmp_path)
 
 
+def test_a_large_graph_is_a_link(tmp_path):
+    with mg.record() as rec:
+        x = mg.tensor([1.0], requires_grad=True)
+        for _ in range(70):
+            x = (x * x).exp().sin()
+    for name, code in (("small", "mg.graph(rec, level='op')"), ("large", "mg.graph(rec, level='op', fold=False)")):
+        section = exhibit(Exhibit("t", "", code, name), {"mg": mg, "rec": rec}, tmp_path)
+        assert (tmp_path / f"{name}.svg").exists()
+        assert [path for path, _ in section.pictures] == (["small.svg"] if name == "small" else [])
+        assert (f"{name}.svg" in [path for path, _ in section.links]) == (name == "large")
+
+
 # ------------------------------------------------------------------------------------------------------------- command
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -156,6 +168,19 @@ def test_the_command_writes_a_report_and_says_where(folder, tmp_path):
     assert run("inspect", folder, "1", "--target", "0", "--out", tmp_path / "new", "--overwrite").exit_code == OK
 
 
+def test_a_folder_with_something_else_is_left_alone(folder, tmp_path):
+    (tmp_path / "ledger.csv").write_text("mine")
+    result = run("inspect", folder, "0 1", "--out", tmp_path)
+    assert (result.exit_code, "is not empty. Choose another --out" in result.stderr) == (ERROR, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["ledger.csv"]
+
+
+def test_a_text_that_would_take_forever_is_refused_at_once(folder, tmp_path):
+    result = run("inspect", folder, " ".join("01" * 200), "--target", "0", "--out", tmp_path / "new")
+    assert (result.exit_code, "have 401 and 2 tokens; they may have 256 together" in result.stderr) == (USAGE, True)
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -166,7 +191,8 @@ def test_the_command_writes_a_report_and_says_where(folder, tmp_path):
         (["{folder}", "-5"], USAGE, "looks like an option"),
     ],
 )
-def test_errors_of_the_command(folder, arguments, code, message):
+def test_errors_of_the_command(folder, arguments, code, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where there is no report yet
     result = run("inspect", *[argument.format(folder=folder) for argument in arguments])
     assert (result.exit_code, message in result.stderr) == (code, True), result.stderr
 

@@ -7,7 +7,9 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.draw.mermaid import mermaid
 from minigrad.draw.overlay import BLUE, GREY, ORANGE, log_scale, saturation
+from minigrad.draw.text import tree
 from tests.recordings import Blocks, arrow, box, every_case, every_level, record_blocks, recorded, regress, titles
 
 
@@ -32,27 +34,27 @@ def test_what_a_box_gets_and_sends_on():
     recording = recorded("blocks")
     into, out = (recording[f"blocks.{i}.add"].gradient.norm for i in (1, 0))
     lines = box(mg.graph(recording, level="layer"), "blocks.1").lines
-    assert lines[:3] == ["Block", "(2, 4)", f"|g| {into:.3g} -> {out:.3g} (gain {out / into:.3g})"]
+    assert lines[:2] == ["Block (2, 4)", f"|g| {into:.3g} -> {out:.3g} (gain {out / into:.3g})"]
     parameters = [
         recording[f"blocks.1.{name}"] for name in ("first.weight", "first.bias", "second.weight", "second.bias")
     ]
     joint = np.sqrt(sum(step.gradient.squares for step in parameters))
-    assert lines[3] == f"{5 * 4 + 5 + 4 * 5 + 4} parameters |g| {joint:.3g}"
+    assert lines[2] == f"{5 * 4 + 5 + 4 * 5 + 4} parameters |g| {joint:.3g}"
 
 
 def test_what_goes_to_parameters_is_not_sent_on():
     """The weight of the generator stands in a box of its own, because it is that of the embedding, too."""
     recording = recorded("tied")
     sent = recording["decoder.layers.5.add_norm3.add_layer_norm"].gradient.norm
-    assert f"-> {sent:.3g} (gain" in box(mg.graph(recording), "generator").lines[2]
+    assert f"-> {sent:.3g} (gain" in box(mg.graph(recording), "generator").lines[1]
 
 
 def test_a_sum_of_which_only_the_parts_are_known_is_a_bound():
     """The norm reads x three times, the addition once: what it sends to x is a sum of three."""
     key = "encoder.layers.0.add_norm1 part 1"
-    text = box(mg.graph(recorded("pre-norm", "definition")), key).lines[2]
+    text = box(mg.graph(recorded("pre-norm", "definition")), key).lines[1]
     bound = float(re.search(r"-> <=([\d.e-]+)", text)[1])
-    exact = box(mg.graph(recorded("pre-norm", "definition", keep="values")), key).lines[2]
+    exact = box(mg.graph(recorded("pre-norm", "definition", keep="values")), key).lines[1]
     assert float(re.search(r"-> ([\d.e-]+)", exact)[1]) < bound
 
 
@@ -84,6 +86,26 @@ def test_what_is_not_there_is_said_in_words():
     assert arrow(fine, "idle.weight", "idle.linear").style == "dashed"
     assert arrow(fine, "stopped.linear", "mul").style == "dotted"
     assert arrow(fine, "used.linear", "add").style == "solid"
+
+
+@pytest.mark.parametrize("edges", ["share", "norm"])
+def test_arrows_without_a_gradient_and_with_a_zero_one_say_so_in_words(edges):
+    """A terminal has no dashes and dots."""
+    recording = record_blocks(Careless())
+    graph = mg.graph(recording, level="op", edges=edges)
+    assert arrow(graph, "idle.weight", "idle.linear").label.endswith("\nno gradient")
+    assert arrow(graph, "stopped.linear", "mul").label.endswith("\nzero")
+    said = {"dashed": "no gradient", "dotted": "zero"}
+    for a in graph.picture.arrows:
+        words = a.label.split("\n")[1:]
+        assert (words == [said[a.style]]) if a.style in said else not {*words} & {*said.values()}
+    text, chart = tree(graph.picture), mermaid(graph.picture)
+    assert "(weight (4, 4) no gradient)" in text
+    assert "(a (2, 4) zero)" in text
+    assert chart.count('no gradient"|') == sum(a.style == "dashed" for a in graph.picture.arrows) > 0
+    assert chart.count('zero"|') == sum(a.style == "dotted" for a in graph.picture.arrows) > 0
+    none = mg.graph(recording, level="op", edges="none").picture.arrows
+    assert not any(word in a.label for a in none for word in said.values())
 
 
 @every_case
@@ -129,7 +151,7 @@ def test_one_tiny_number_does_not_make_all_others_look_the_same():
     places = [scale(x) for x in (1.0, 0.1, 1e-12, 0.0, None, float("nan"))]
     assert places[1:] == [pytest.approx(0.75), 0, 0, None, None]
     assert places[0] == pytest.approx(1)
-    assert words == "0.0001 and less to 1, by its logarithm"
+    assert words == "0.0001 and less to 1, logarithmic"
     assert [log_scale([2.0, 2.0])[0](x) for x in (2.0, 0.0)] == [0.5, 0]
     assert log_scale([0.0, None])[1] == "which nothing here has"
 
@@ -164,7 +186,10 @@ def test_saturation_that_was_not_recorded_is_no_number():
     attention = box(graph, "encoder.layers.0.self_attn")
     assert attention.lines[-1] == "saturated: not recorded"
     assert attention.fill is None
+    hint = 'none was recorded: record(model, detail="definition", keep="values")'
+    assert any(hint in line for line in graph.picture.legend)
     watched = recorded("post-norm", "definition", keep="values")
+    assert not any(hint in line for line in mg.graph(watched, nodes="saturation").picture.legend)
     assert re.fullmatch(r"saturated: \d+\.\d%", box(mg.graph(watched, nodes="saturation"), attention.key).lines[-1])
     columns = mg.randn(3, 4, requires_grad=True)
     with mg.record(keep="values") as recording:
@@ -213,8 +238,21 @@ def test_arrows_of_a_box_are_one_and_their_shares_add_up():
     inside = [e for e in x.uses if "self_attn" in recording.name(e.child)]
     assert len(inside) == 3
     merged = arrow(graph, "encoder.dropout", "encoder.layers.0.self_attn")
-    assert merged.label == f"(2, 4, 8) 3 uses\n{sum(e.share for e in inside):.0%}"
+    assert merged.label == f"3 uses\n{sum(e.share for e in inside):.0%}"
     assert merged.note.count("share") == 3
+
+
+@pytest.mark.parametrize("level", ["model", "layer", "sublayer"])
+def test_arrows_do_not_repeat_what_their_tail_says(level):
+    """Of what a part of the model returns, they say the shape only where it is one of several."""
+    graph = mg.graph(recorded("recurrent"), level=level)
+    shapes = {b.key: set(re.findall(r"\([\d, ]*\)", " ".join(b.lines))) for b in graph.picture.boxes}
+    kinds = {b.key: b.kind for b in graph.picture.boxes}
+    shown = [(a.tail, shape) for a in graph.picture.arrows for shape in re.findall(r"^(\([\d, ]*\))", a.label)]
+    assert shown
+    assert all(kinds[tail] == "more" or len(shapes[tail]) > 1 for tail, _ in shown)
+    arrows = mg.graph(recorded("post-norm"), level=level).picture.arrows
+    assert not any("(" in a.label for a in arrows if a.head.startswith(("encoder", "decoder")))
 
 
 def test_different_arrays_have_no_common_share():
@@ -235,7 +273,7 @@ def test_the_path_to_a_parameter_is_the_strongest_one():
         ("add", "sum"),
     ]
     assert [b.key for b in graph.picture.boxes if b.highlighted] == ["leaf", "mul", "add", "sum"]
-    assert "highlighted: the strongest path to leaf, 75.00% of its gradient" in graph.picture.legend
+    assert "highlighted: the strongest path to leaf; its shares multiply to 75.00%" in graph.picture.legend
 
 
 @every_level

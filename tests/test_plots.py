@@ -10,7 +10,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import draw, nn
-from minigrad.trace import record
+from minigrad.trace import crossing_shares, record
 from tests.models import sentences, small_model
 
 
@@ -49,12 +49,22 @@ def blocks(*factors, kind=Block):
     return recorded(nn.Sequential(*[kind(factor) for factor in factors]), x)
 
 
+def crossed(*factors):
+    """Shares of the gradient of x, by branches."""
+    x = mg.tensor([[1.0, -2.0, 0.5]], dtype=mg.float64, requires_grad=True)
+    return crossing_shares(nn.Sequential(*map(Block, factors))(x), x, [[1.0, 2.0, 3.0]])
+
+
 def texts(axes):
     return [text.get_text() for text in axes.texts if text.get_text()]
 
 
 def tick_labels(axis):
     return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def row_of(table, layer):
+    return next(row for row in table if row.layer == layer)
 
 
 def bars(axes, label):
@@ -89,6 +99,8 @@ def test_flow_is_the_norms_of_the_gradients_that_the_parameters_have(rng):
         np.testing.assert_allclose((row.least, row.median, row.most), expected, rtol=1e-9)
     last = max((step for step in rec.steps if step.kind == "linear"), key=lambda step: step.serial)
     assert table[-1].activation == last.gradient.norm
+    returned = rec["encoder.layers.1.add_norm2.add_layer_norm"]
+    assert row_of(table, "encoder.layers.1").activation == returned.gradient.norm
     axes = plot.figure.axes[0]
     assert tick_labels(axes.xaxis) == table.column("layer")
     medians, activations, _ = axes.lines
@@ -238,27 +250,29 @@ def test_shares_of_nothing_are_said_to_be_so():
 def test_path_shares_are_the_terms_of_the_product():
     """dL/dx = g (1 + a)(1 + b), of which 1 crosses no branch, a + b one, and a b both."""
     a, b = 0.5, -0.25
-    plot = draw.path_shares({"two blocks": blocks(a, b)}, "leaf")
+    plot = draw.path_shares({"two blocks": crossed(a, b)}, "x")
     expected = np.array([1, a + b, a * b]) / ((1 + a) * (1 + b))
     assert list(plot.numbers["two blocks"]) == [0, 1, 2]
     np.testing.assert_allclose(list(plot.numbers["two blocks"].values()), expected)
     drawn = bars(plot.figure.axes[0], "two blocks")
     np.testing.assert_allclose(drawn, list(enumerate(expected)))
+    assert plot.figure.axes[0].get_title(loc="left") == "share of the gradient of x"
 
 
 def test_bars_of_several_stand_beside_each_other():
-    recs = {"one": blocks(0.5), "three": blocks(0.5, 0.5, 0.5)}
-    plot = draw.path_shares(recs, "leaf")
-    for number, name in enumerate(recs):
+    shares = {"one": crossed(0.5), "three": crossed(0.5, 0.5, 0.5)}
+    plot = draw.path_shares(shares, "x")
+    assert plot.numbers == shares
+    for number, name in enumerate(shares):
         places, heights = zip(*bars(plot.figure.axes[0], name), strict=True)
-        np.testing.assert_allclose(places, [count - 0.2 + 0.4 * number for count in plot.numbers[name]])
-        np.testing.assert_array_equal(heights, list(plot.numbers[name].values()))
-    assert [text.get_text() for text in plot.figure.axes[0].get_legend().get_texts()] == list(recs)
+        np.testing.assert_allclose(places, [count - 0.2 + 0.4 * number for count in shares[name]])
+        np.testing.assert_array_equal(heights, list(shares[name].values()))
+    assert [text.get_text() for text in plot.figure.axes[0].get_legend().get_texts()] == list(shares)
 
 
 def test_bars_that_nobody_can_see_are_not_shown():
-    plot = draw.path_shares(blocks(*[1e-3] * 6), "leaf")
-    assert len(plot.numbers["Sequential"]) == 7
+    plot = draw.path_shares({"six": crossed(*[1e-3] * 6)}, "x")
+    assert len(plot.numbers["six"]) == 7
     assert plot.figure.axes[0].get_xlim() == pytest.approx((-0.7, 1.7))
 
 
@@ -288,17 +302,13 @@ def nameless():
             r"gradient_flow\(\): Sequential has no parameters that are trained\. Draw",
         ),
         (lambda: draw.residual_ledger(nameless()), r"'recording' has no residual connection that a gradient passed\."),
-        (lambda: draw.path_shares(blocks(-1.0), "leaf"), r"sent no gradient to 'leaf', or one that is 0 or not finite"),
+        (lambda: draw.path_shares({"a": crossed(-1.0)}, "x"), r"'a' has no shares of the gradient of x, which is 0 or"),
+        (lambda: draw.path_shares({}, "x"), r"path_shares\(\): there are no shares\. Give those of one gradient"),
     ],
 )
 def test_what_cannot_be_drawn_is_an_error(function, message):
     with pytest.raises(ValueError, match=message):
         function()
-
-
-def test_an_unknown_step_is_an_error():
-    with pytest.raises(KeyError, match=r"there is no step 'leave'\. Near: leaf"):
-        draw.path_shares(blocks(1.0), "leave")
 
 
 # --------------------------------------------------------------------------------------------------------------- Plot

@@ -289,6 +289,21 @@ def test_only_the_last_backward_pass_counts():
         assert (found.step, found.argument) == ("relu", "x")
 
 
+@pytest.mark.parametrize(("factor", "question"), [(nan, QUESTIONS[1]), (0.0, QUESTIONS[2])])
+def test_a_hook_that_may_have_made_it_is_told(factor, question):
+    """What a hook makes of a gradient looks as if the op had made it."""
+
+    def run():
+        x = leaf([1.0, 2.0])
+        y = x * 2.0
+        y.register_hook(lambda g: g * factor)
+        (y * 3.0).backward(np.ones(2, np.float32))
+
+    for found in (getattr(answers(run), question)(), caught(run, zeros=True)):
+        assert (found.step, found.argument) == ("mul", "a")
+        assert found.reason.endswith("a hook saw the gradient of its result, and may have made it")
+
+
 def test_backward_may_begin_with_zeros():
     found = answers(lambda: (X * 2).backward(np.zeros((1, 3), np.float32))).first_zero_gradient()
     assert found.reason == "backward() began with it"

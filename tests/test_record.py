@@ -253,6 +253,15 @@ def test_bytes_that_are_kept_for_the_way_back_are_counted_once():
     assert kept == {"leaf": 0, "matmul": 0, "exp": 5 * 6 * 8, "mul": 0}  # y, by two steps
 
 
+def test_memory_that_is_used_again_is_counted_again():
+    """An array that is gone has an id that the next one may get."""
+    x = leaf(np.ones(100))
+    with mg.record() as rec:
+        for _ in range(20):
+            x.exp()
+    assert [step.saved for step in rec.find("exp*")] == [800] * 20
+
+
 def test_the_kernels_of_a_step_are_heard(either, rng):
     x = leaf(rng.standard_normal((3, 4)))
     with mg.record() as rec:
@@ -301,6 +310,22 @@ def test_of_several_backward_passes_the_last_one_counts():
     assert rec.root is rec["mul#2"]
 
 
+def test_after_each_backward_pass_the_shares_sum_to_one():
+    """Gradients are summed up over two sentences; a parameter has been used by both."""
+    w = leaf([1.0, 2.0])
+    with mg.record(keep="values") as rec:
+        for factor in (2.0, 3.0):
+            (w * factor + w).backward([1.0, 1.0])
+    assert [(rec.name(e.child), e.run, e.share) for e in rec["leaf"].uses] == [
+        ("mul", 1, None),
+        ("add", 1, None),
+        ("mul#2", 2, 0.75),
+        ("add#2", 2, 0.25),
+    ]
+    assert rec.edge("mul", "leaf").norm is rec.edge("mul", "leaf").gradient is None
+    assert rec.edge("add", "mul").share == 1.0  # the first pass was the last one that came to it
+
+
 # -------------------------------------------------------------------------------------------------- what it holds on to
 def test_a_recording_keeps_no_node_and_no_activation():
     gc.disable()
@@ -316,6 +341,15 @@ def test_a_recording_keeps_no_node_and_no_activation():
         assert rec["exp"].value.size == 1000
     finally:
         gc.enable()
+
+
+def test_what_is_gone_is_not_taken_for_what_comes_after_it():
+    """The id of a node that is gone may be that of a later one."""
+    sizes = range(1, 21)
+    with mg.record() as rec:
+        for size in sizes:
+            leaf(np.ones(size)).exp()
+    assert [(e.parent.kind, e.parent.shape) for e in rec.edges] == [("leaf", (size,)) for size in sizes]
 
 
 def test_values_are_kept_when_asked_for_as_copies_and_within_a_bound(rng):
@@ -427,24 +461,27 @@ def test_statistics_do_not_depend_on_threads(threads, several_threads, rng):
 def test_kernels_are_heard_in_their_thread_with_their_arrays(either):
     heard = []
     x = np.ones((2, 3))
-    with kernels.listen(lambda name, seconds, arrays: heard.append((name, seconds >= 0, arrays))):
+    with kernels.listen(lambda name, seconds, *arrays: heard.append((name, seconds >= 0, arrays))):
         kernels.softmax(x, -1)
         thread = threading.Thread(target=lambda: kernels.softmax(x, 0))
         thread.start()
         thread.join()
     kernels.softmax(x, -1)
     assert [(name, timed) for name, timed, _ in heard] == [("softmax", True)]
-    assert heard[0][2][0] is x
+    ((given, dim), (y,)) = heard[0][2]
+    assert given is x
+    assert (dim, y.shape) == (-1, x.shape)
 
 
 def test_what_a_kernel_returns_for_the_way_back_is_heard_too(either, rng):
     q = rng.standard_normal((1, 1, 3, 4))
     heard = []
-    with kernels.listen(lambda name, seconds, arrays: heard.append(name)):
+    with kernels.listen(lambda name, seconds, arguments, results: heard.append((name, arguments, len(results)))):
         _, vjp = kernels.attention(q, q, q, None, False, 1.0, 0.0, 0)
         vjp(q)
     vjp(q)
-    assert heard == ["attention", "attention_vjp"]
+    given = (q, q, q, None, False, 1.0, 0.0, 0)
+    assert heard == [("attention", given, 2), ("attention_vjp", (*given, q), 3)]
 
 
 def test_the_choice_of_kernels_holds_while_somebody_listens():

@@ -9,7 +9,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn
 from minigrad.nn import functional as F
-from minigrad.trace import crossings
+from minigrad.trace import crossing_shares, crossings
 from minitransformer import Transformer
 from tests.graphs import leaf
 from tests.models import sentences, small_config
@@ -86,6 +86,39 @@ def test_a_branch_that_is_x_itself_is_a_branch():
     assert (row.identity_share, row.branch_share, row.cosine) == pytest.approx((0.5, 0.5, 1.0))
 
 
+def test_a_branch_that_sends_nothing_back_has_a_row():
+    class Still(nn.Module):
+        def forward(self, x):
+            return x.detach() * 2.0
+
+    with mg.record() as rec:
+        nn.Residual(Still())(leaf([3.0, 4.0]) * 1.0).backward([3.0, 4.0])
+    [row] = rec.residuals()
+    assert row[:4] == ("Residual.add", 5.0, 0.0, 0.0)
+    assert math.isnan(row.cosine)
+    assert row[5:] == (1.0, 0.0, 0.0)
+
+
+def test_a_backward_pass_that_failed_leaves_nothing_behind():
+    handles = []
+
+    class Fork(nn.Module):
+        def forward(self, x):
+            first, second = x * 2.0, x * 3.0
+            handles.append(first.register_hook(lambda g: 1 / 0))
+            return first + second
+
+    with mg.record() as rec:
+        y = nn.Residual(Fork())(leaf([1.0, 2.0]) * 1.0)
+        with pytest.raises(ZeroDivisionError):  # by now, part of the gradient has come through the branch
+            y.backward([5.0, 5.0], retain_graph=True)
+        handles[0].remove()
+        y.backward([1.0, 0.0])
+    [row] = rec.residuals()
+    assert (rec.runs, row.identity, row.branch) == (2, 1.0, 5.0)
+    assert (row.identity_share, row.branch_share) == pytest.approx((1 / 6, 5 / 6))
+
+
 @pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("detail", ["op", "definition"])
 def test_every_residual_connection_of_a_transformer_is_in_the_ledger(norm_first, detail, rng):
@@ -102,6 +135,38 @@ def test_every_residual_connection_of_a_transformer_is_in_the_ledger(norm_first,
     for row in ledger:
         assert row.identity_share + row.branch_share + row.other_share == pytest.approx(1, abs=1e-12)
         assert row.other_share == 0
+
+
+class Curved(nn.Module):
+    """x + f(x) with an f of its own, whose definition adds, too; "fused" lets an op add."""
+
+    is_residual = True
+
+    def __init__(self, fused):
+        super().__init__()
+        self.fused = fused
+
+    def forward(self, x):
+        branch = F.gelu(x * 0.5, approximate="tanh")
+        return F.add_layer_norm(x, branch, x.shape[-1:]) if self.fused else x + F.layer_norm(branch, x.shape[-1:])
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("detail", ["op", "definition"])
+def test_additions_within_the_definitions_of_ops_are_no_residual_connections(fused, detail, rng):
+    """The ledger, the paths, the exact parts and a graph from before the recording agree about what one is."""
+    model, x = nn.Sequential(Curved(fused), Curved(fused)), leaf(rng.standard_normal((3, 4)))
+    g = rng.standard_normal((3, 4))
+    with mg.record(model, detail=detail) as rec:
+        y = model(x * 1.0)
+        assert list(crossings(y, x, g)) == [0, 1, 2]
+        y.backward(g, retain_graph=True)
+    assert len(rec.residuals()) == 2
+    assert list(rec.paths("leaf")) == [0, 1, 2]
+    with mg.record(model) as later:
+        y.backward(g)
+    assert len(later.residuals()) == 2
+    assert later.paths("leaf") == pytest.approx(rec.paths("leaf"))
 
 
 def test_both_details_give_the_same_ledger(rng):
@@ -161,6 +226,26 @@ def test_the_parts_of_the_gradient_sum_to_it(norm_first, rng):
         shares = rec.paths(name)
         assert set(shares) == set(by_count)
         assert sum(shares.values()) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_shares_of_paths_are_those_of_the_parts(norm_first, rng):
+    model, loss = transformer(rng, norm_first=norm_first)
+    out = loss()
+    parts, shares = (function(out, model.src_embed.weight) for function in (crossings, crossing_shares))
+    with mg.record(model) as rec:
+        out.backward()
+    g = model.src_embed.weight.grad.data
+    assert shares == pytest.approx({k: (part * g).sum() / (g * g).sum() for k, part in parts.items()}, abs=1e-12)
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-12)
+    estimates = rec.paths("src_embed.weight")  # what the recording alone can say: the same counts, not the same shares
+    assert set(estimates) == set(shares)
+    assert estimates != pytest.approx(shares, abs=1e-3)
+
+
+def test_of_a_gradient_that_is_zero_there_are_no_shares_of_paths():
+    x = leaf([1.0, 2.0])
+    assert all(map(math.isnan, crossing_shares(nn.Residual(Times(-1.0))(x), x, [1.0, 1.0]).values()))
 
 
 def test_what_crossed_no_branch_is_the_gradient_with_all_branches_cut(rng):

@@ -21,7 +21,7 @@ from minigrad import draw, nn
 from minigrad.draw import Exhibit
 from minitransformer import lens
 from minitransformer.batching import Batch, pad
-from minitransformer.inspection import record
+from minitransformer.inspection import loss_of, record
 from minitransformer.runs import Recipe
 from minitransformer.session import sentence
 from minitransformer.tasks import make_task
@@ -70,6 +70,13 @@ def seen(trainer: mt.Trainer) -> Any:
     """A recording of the loss of these sentences and its way back."""
     batch = some(trainer)
     return record(trainer.translator.model, batch.src, batch.tgt_in, batch.tgt_out, "op")[0]
+
+
+def paths(trainer: mt.Trainer) -> dict[int, float]:
+    """By how many branches the gradient of the embedding of the source came, for the same sentences."""
+    model, batch = trainer.translator.model, some(trainer)
+    loss = loss_of(model, batch.src, batch.tgt_in, batch.tgt_out)
+    return mg.trace.crossing_shares(loss, model.src_embed.weight)
 
 
 def names_of(trainer: mt.Trainer) -> dict[str, Any]:
@@ -130,12 +137,13 @@ ON_THE_TRANSLATOR = [
     Exhibit(
         "Paths",
         "How much of the gradient of the embedding came through how many residual branches.",
-        "draw.path_shares(rec, 'src_embed.weight')",
+        "shares = mg.trace.crossing_shares(loss(), model.src_embed.weight)\n"
+        "draw.path_shares({'trained': shares}, 'src_embed.weight')",
         "paths",
     ),
     Exhibit(
-        "Paths, exactly",
-        "The same gradient taken apart: the part G_k that came through k branches, here its length.",
+        "Paths, taken apart",
+        "The same gradient as a sum of arrays: the part G_k that came through k branches, here its length.",
         "parts = mg.trace.crossings(loss(), model.src_embed.weight)\n"
         "{k: round(float(np.linalg.norm(part)), 6) for k, part in parts.items()}",
         "crossings",
@@ -234,7 +242,7 @@ ON_DEEP_ONES = [
     Exhibit(
         "Six layers: paths",
         "Past the branches or through them, to the embedding of the source.",
-        f"draw.path_shares({NORMS}, 'src_embed.weight')",
+        "draw.path_shares({'post-norm': post_paths, 'pre-norm': pre_paths}, 'src_embed.weight')",
         "deep-paths",
     ),
     Exhibit("Six layers: gradient flow", "", f"draw.gradient_flow({NORMS})", "deep-flow"),
@@ -281,7 +289,7 @@ def build(folder: Path, quick: bool = False) -> Path:
     deep = {"num_encoder_layers": 6, "num_decoder_layers": 6}
     post, pre = (train(10 if quick else 3000, norm_first=first, **deep) for first in (False, True))
     names["trained"] = f"post-norm: {result(post)}\npre-norm:  {result(pre)}"
-    names |= {"post": seen(post), "pre": seen(pre)}
+    names |= {"post": seen(post), "pre": seen(pre), "post_paths": paths(post), "pre_paths": paths(pre)}
     names |= {"post_model": post.translator.model, "pre_model": pre.translator.model}
     very_deep = {"num_encoder_layers": 12, "num_decoder_layers": 12}
     steps = (0, 2, 5) if quick else (0, 10, 50)

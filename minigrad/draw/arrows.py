@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ..trace import Edge, Recording, Step
 from .levels import Group
-from .overlay import BLUE, GREY, INK, ORANGE, SMALL_SHARE, WIDTHS, blend, log_scale, short
+from .overlay import BLUE, GREY, INK, ORANGE, SMALL_SHARE, WIDTHS, blend, log_scale, results, short
 from .picture import Arrow
 
 Bundle = list[Edge]
@@ -35,7 +35,7 @@ def arrows(
     scale, ends = log_scale([norm for norm, _ in gradients] if show != "none" else [])
     drawn = []
     for (tail, head, edges), (norm, share) in zip(found, gradients, strict=True):
-        arrow = Arrow(tail.key, head.key, _values(edges, head.is_step), colour=INK)
+        arrow = Arrow(tail.key, head.key, _values(edges, tail, head), colour=INK)
         arrow.highlighted = any(edge in path for edge in edges)
         arrow.note = "\n".join(_about(recording, edge) for edge in edges[:8]) + ("\n..." if len(edges) > 8 else "")
         if show != "none":
@@ -43,13 +43,15 @@ def arrows(
         drawn.append(arrow)
     if show == "none" or not recording.runs:
         return drawn, []
-    legend = [f"width of arrows: norm of the gradient, {ends}; of several gradients, the largest"]
+    legend = [f"width of arrows: norm of the gradient, {ends}, of several the largest"]
     if show == "share":
         legend.append(
-            "colour of arrows: share <g_e, g> / <g, g> of the gradient g of the tail that comes from the head: blue "
-            "100%, orange negative, thin grey below 1%; in numbers where the tail has several uses"
+            "their colour, and percent: share <g_e, g> / <g, g> of the tail's gradient g that came along, blue 100%, "
+            "orange negative, thin grey below 1%"
         )
-    return drawn, [*legend, "dashed arrows: no gradient came here; dotted: it is zero"]
+    styles = {"dashed": "no gradient came", "dotted": "it is zero"}
+    seen = [f"{style}: {words}" for style, words in styles.items() if any(arrow.style == style for arrow in drawn)]
+    return drawn, [*legend, ", ".join(seen)] if seen else legend
 
 
 def _gradient(edges: Bundle) -> tuple[float | None, float | None]:
@@ -60,15 +62,19 @@ def _gradient(edges: Bundle) -> tuple[float | None, float | None]:
     return max(norms, default=None), sum(shares) if one else None
 
 
-def _values(edges: Bundle, is_argument: bool) -> str:
-    """What goes along an arrow: the name of the argument, if it is one; and the shape."""
+def _values(edges: Bundle, tail: Group, head: Group) -> str:
+    """What goes along an arrow: the name of an argument and its shape, where steps meet; or what its tail does not say.
+
+    A box that is a part of the model says what shape it returns.
+    """
     parents = dict.fromkeys(edge.parent for edge in edges)
     if len(parents) > 1:
         return f"{len(parents)} arrays"
     shape = str(edges[0].parent.shape)
-    if is_argument:
+    if head.is_step:
         return f"{edges[0].argument} {shape}"
-    return shape if len(edges) == 1 else f"{shape} {len(edges)} uses"
+    words = [] if {str(step.shape) for step in results(tail.steps)} == {shape} else [shape]
+    return " ".join(words if len(edges) == 1 else [*words, f"{len(edges)} uses"])
 
 
 def _about(recording: Recording, edge: Edge) -> str:
@@ -87,20 +93,27 @@ def _with_gradient(
     place: float | None,
     show: str,
 ) -> None:
-    """Colour, width and style of an arrow."""
+    """Colour, width and style of an arrow, and words for what a page without colours and styles must show, too."""
     if norm is None:
-        arrow.style = "dashed" if recording.runs and not edges[0].parent.outside else "solid"
+        if recording.runs and not edges[0].parent.outside:
+            arrow.style = "dashed"
+            _say(arrow, "no gradient")
         return
     if norm == 0:
         arrow.style, arrow.colour, arrow.width = "dotted", GREY, WIDTHS[0]
+        _say(arrow, "zero")
         return
     arrow.width = WIDTHS[0] + (WIDTHS[1] - WIDTHS[0]) * (place or 0.0)
     if show == "norm":
-        arrow.label += f"\n|g| {short(norm)}"
+        _say(arrow, f"|g| {short(norm)}")
     elif share is not None:
         if len(edges[0].parent.uses) > len(edges):
-            arrow.label += f"\n{share:.0%}" if abs(share) >= SMALL_SHARE else "\n< 1%"
+            _say(arrow, f"{share:.0%}" if abs(share) >= SMALL_SHARE else "< 1%")
         if abs(share) < SMALL_SHARE:
             arrow.colour, arrow.width = GREY, WIDTHS[0]
         else:
             arrow.colour = blend(GREY, BLUE if share > 0 else ORANGE, min(abs(share), 1.0))
+
+
+def _say(arrow: Arrow, words: str) -> None:
+    arrow.label = f"{arrow.label}\n{words}".lstrip()

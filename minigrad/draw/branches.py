@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from itertools import cycle
 from typing import TYPE_CHECKING
 
@@ -108,28 +109,32 @@ def _place(step: str) -> str:
     return re.sub(r"\.(add|add_layer_norm)(?=#|$)", "", step)
 
 
-def path_shares(recordings: Recordings, step: str) -> Plot:
-    """Draw which share of the gradient at a step came through 0, 1, 2, ... residual branches.
+def path_shares(shares: Mapping[str, Mapping[int, float]], of: str) -> Plot:
+    """Draw which share of the gradient of something came through 0, 1, 2, ... residual branches.
 
-    Over all paths from the loss to the step the shares sum to 1; where paths cancel each other some are negative. The
-    numbers are what `Recording.paths` returns, {0: 0.6, 1: 0.3, ...}.
+    shares: by name, what is to stand beside each other, from `trace.crossing_shares`: {"post-norm": {0: 0.6, 1: 0.4}}.
+    They sum to 1; where paths cancel each other some are negative. of: what the gradient is of, for the title. The
+    numbers are `shares`.
 
-    Raises KeyError if there is no such step, ValueError if the last backward pass brought no gradient there, or 0.
+    Raises ValueError if there are none, as of a gradient that is 0, TypeError for what are no shares.
 
     >>> import minigrad as mg
-    >>> from minigrad.trace import record
     >>> layer = mg.nn.Linear(3, 2)
-    >>> with record(layer) as rec:
-    ...     (layer(mg.randn(5, 3)) ** 2).mean().backward()
-    >>> path_shares({"no branch": rec}, "weight").numbers
+    >>> loss = (layer(mg.randn(5, 3)) ** 2).mean()
+    >>> path_shares({"no branch": mg.trace.crossing_shares(loss, layer.weight)}, "weight").numbers
     {'no branch': {0: 1.0}}
     """
-    shares = {name: rec.paths(step) for name, rec in by_name("path_shares", recordings).items()}
+    if not shares:
+        raise ValueError("path_shares(): there are no shares. Give those of one gradient, or of several: {'x': {...}}.")
     for name, counted in shares.items():
-        if not counted or any(math.isnan(share) for share in counted.values()):
+        if not isinstance(counted, Mapping):
+            raise TypeError(
+                f"path_shares(): {name!r} is a {type(counted).__name__}; give what trace.crossing_shares returns."
+            )
+        if not counted or not all(map(math.isfinite, counted.values())):
             raise ValueError(
-                f"path_shares(): in {name!r} the last backward pass sent no gradient to {step!r}, or one that is 0 or "
-                "not finite. See Recording.status(), and try another step."
+                f"path_shares(): {name!r} has no shares of the gradient of {of}, which is 0 or not finite. "
+                "Try another tensor, or see Recording.status()."
             )
     highest = max(abs(share) for counted in shares.values() for share in counted.values())
     # Most paths cross very many branches, and bring nothing: bars that nobody sees are not shown.
@@ -144,7 +149,7 @@ def path_shares(recordings: Recordings, step: str) -> Plot:
         axes.axhline(0, color="black", lw=0.8)
         axes.set_xticks(range(most + 1))
         axes.set_xlim(-0.7, most + 0.7)
-        axes.set(title=f"share of the gradient at {step}", xlabel="residual branches crossed")
+        axes.set(title=f"share of the gradient of {of}", xlabel="residual branches crossed")
         axes.grid(axis="x", visible=False)
         axes.legend()
-    return Plot(fig, shares)
+    return Plot(fig, dict(shares))

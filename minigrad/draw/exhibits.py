@@ -13,6 +13,7 @@ from .outline import DrawError
 from .page import Section
 from .style import Plot
 
+ON_A_PAGE = 100  # boxes of a graph; a larger one would be a grey strip there
 FORMATS = ("dot", "json", "mmd", "txt")  # in which a graph is saved beside its picture
 
 
@@ -28,9 +29,9 @@ class Exhibit(NamedTuple):
 def exhibit(what: Exhibit, names: Mapping[str, Any], folder: Path) -> Section:
     """Run the lines with these names, write what the last one gives into the folder, and make a section of it.
 
-    A `Plot` and a `Graph` become pictures, the graph also .dot, .json, .mmd (Mermaid) and .txt; a `Table` is shown and
-    written as .csv; anything else is printed, into .txt. Where an instrument says by a ValueError that there is
-    nothing for it to show, the section says so, too.
+    A `Plot` and a `Graph` become pictures, the graph also .dot, .json, .mmd (Mermaid) and .txt, and a link if it is too
+    large for a page; a `Table` is shown and written as .csv; anything else is printed, into .txt. Where an instrument
+    says by a ValueError that there is nothing for it to show, the section says so, too.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -76,8 +77,12 @@ def _save(section: Section, value: Any, folder: Path, what: Exhibit) -> None:
 
 
 def _save_graph(section: Section, graph: Graph, folder: Path, what: Exhibit) -> None:
+    boxes = len(graph.picture.boxes)
     try:
         _save(section, graph, folder, what)
+        if boxes > ON_A_PAGE:
+            (path, _), *section.pictures = section.pictures
+            section.links.append((path, f"{path}: {boxes} boxes, to be opened on its own"))
     except DrawError as error:  # too large to be drawn, or nothing that draws is installed: the other formats say it
         section.output = str(error)
     for suffix in FORMATS:

@@ -46,11 +46,12 @@ def graph(
 
     edges: what arrows show, "share" <g_e, g> / <g, g> of the gradient g of the tail, "norm", or "none". nodes: what
     colours show, "grad", "value", "time", "memory", or "saturation", the part of the rows of a softmax with an entry
-    above 0.99. to: the name of a parameter or step, * and ? allowed; the strongest path of its gradient is highlighted,
-    that with the largest product of shares.
+    above 0.99, which needs a recording with detail="definition" and keep="values". to: the name of a parameter or step,
+    * and ? allowed; the strongest path of its gradient is highlighted, that with the largest product of shares.
 
     A live tensor knows no gradients: record. `model` gives names to its graph; a recording has its own. Raises
-    ValueError for an unknown level, path, name or choice, GradError for a tensor whose graph was freed.
+    ValueError for an unknown level, path, name or choice, TypeError for what is no name, GradError for a tensor whose
+    graph was freed.
 
     >>> import minigrad as mg
     >>> a = mg.tensor([2.0], requires_grad=True)
@@ -62,6 +63,8 @@ def graph(
     >>> [arrow.label.split() for arrow in picture.arrows][:2]
     [['a', '(1,)', '50%'], ['b', '(1,)', '50%']]
     """
+    if not isinstance(model, Module | None):
+        raise TypeError(f"graph(): the model is a {type(model).__name__}; give a Module, or nothing.")
     if isinstance(subject, Tensor):
         subject = of_tape(subject, model)
     elif not isinstance(subject, Recording):
@@ -76,7 +79,12 @@ def graph(
     ):
         if value not in legal and not (name == "level" and value is None):
             raise ValueError(f"graph(): {name} is {value!r}; it must be one of {', '.join(map(repr, legal))}.")
-    return Graph(subject, level, [open] if isinstance(open, str) else list(open), edges, nodes, to, fold, title)
+    opened = [open] if isinstance(open, str) or not isinstance(open, Iterable) else list(open)
+    for name, names in (("open", opened), ("to", [] if to is None else [to])):
+        for path in names:
+            if not isinstance(path, str):
+                raise TypeError(f"graph(): {name} is a {type(path).__name__}; give its name, such as 'layers.0'.")
+    return Graph(subject, level, opened, edges, nodes, to, fold, title)
 
 
 class Graph:
@@ -170,11 +178,11 @@ class Graph:
         return picture
 
     def _conventions(self) -> list[str]:
-        words = ["data: the root mean square, of a single number itself; grad: the norm, of a single number itself"]
+        if not self.order:
+            return ["there are no steps: no parameter or input wants a gradient, or no_grad() was on"]
+        words = ["data: root mean square, grad: norm, of a single number itself"]
         if any(not group.is_step for group in self.order):
-            words.append(
-                "|g| a -> b: the norm of the gradient that comes to the results of a box, and of what it sends on"
-            )
+            words.append("|g| a -> b: norm of the gradient that comes in, and of what is sent on")
         if self.recording.detail == "tape":
             words.append("a live graph keeps no gradients and values; use mg.record to see them")
         return words

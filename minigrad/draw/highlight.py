@@ -11,7 +11,8 @@ from ..trace import Edge, Recording, Step
 def strongest_path(recording: Recording, to: str | None) -> tuple[set[Edge], list[str]]:
     """The edges of the paths to the steps whose names match `to`, and what there is to say about them.
 
-    Shares multiply along a path, and over all paths they sum to 1. Without a backward pass it is the shortest path.
+    Shares multiply along a path, and over all paths they sum to 1; see `Recording.paths` for how exact that is. Without
+    a backward pass it is the shortest path.
     Raises ValueError if nothing matches.
     """
     if to is None:
@@ -31,8 +32,8 @@ def strongest_path(recording: Recording, to: str | None) -> tuple[set[Edge], lis
         if target not in best:
             words.append(f"no gradient came to {recording.name(target)}")
         elif recording.runs:
-            share = math.exp(best[target])
-            words.append(f"highlighted: the strongest path to {recording.name(target)}, {share:.2%} of its gradient")
+            share = f"its shares multiply to {math.exp(best[target]):.2%}"
+            words.append(f"highlighted: the strongest path to {recording.name(target)}; {share}")
         else:
             words.append(f"highlighted: the shortest path to {recording.name(target)}; there are no gradients yet")
     return path, [*words[:3], f"... and {len(words) - 3} more"] if len(words) > 3 else words

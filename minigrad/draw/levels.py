@@ -170,10 +170,10 @@ class Levels:
         for pattern in patterns:
             new = [module for path, module in named.items() if path and fnmatchcase(path, pattern)]
             if not new:
-                near = get_close_matches(pattern, [path for path in named if path], n=4, cutoff=0.3)
-                hint = (
-                    f"Near: {', '.join(near)}." if near else "There is no model: record(model), or model=..., has it."
-                )
+                paths = [path for path in named if path]
+                near = get_close_matches(pattern, paths, n=4, cutoff=0.3) or paths[:4]
+                hint = "There is no model: record(model), or model=..., has it."
+                hint = f"Near: {', '.join(near) or 'none, it has no parts'}." if named else hint
                 raise ValueError(f"graph(): open={pattern!r} is the path of no module. {hint}")
             found |= {module for outer in new for module in outer.modules()}
         return found

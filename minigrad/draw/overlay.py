@@ -154,10 +154,14 @@ def fills(nodes: str, numbers: Sequence[float | None]) -> tuple[list[str | None]
     """A colour for each number, and what it means in words."""
     if nodes == "saturation":
         words = f"part of the softmax rows with an entry above {SATURATED}: white 0, blue 1"
-        return [None if x is None else blend(WHITE, SKY, x) for x in numbers], f"boxes: {words}"
+        if not any(x is not None for x in numbers):
+            words += '; none was recorded: record(model, detail="definition", keep="values") keeps them'
+        return [None if x is None else blend(WHITE, SKY, x) for x in numbers], f"colour of boxes: {words}"
     what = {"grad": "norm of the gradient", "value": "root mean square", "time": "time", "memory": "bytes kept"}[nodes]
     scale, words = log_scale(numbers, {"time": " s", "memory": " B"}.get(nodes, ""))
-    return [None if (t := scale(x)) is None else blend(WHITE, SKY, t) for x in numbers], f"boxes: {what}, {words}"
+    return [
+        None if (t := scale(x)) is None else blend(WHITE, SKY, t) for x in numbers
+    ], f"colour of boxes: {what}, {words}"
 
 
 def log_scale(numbers: Sequence[float | None], unit: str = "") -> tuple[Callable[[float | None], float | None], str]:
@@ -178,7 +182,7 @@ def log_scale(numbers: Sequence[float | None], unit: str = "") -> tuple[Callable
         return max(math.log10(x / low) / span, 0.0) if span else 0.5
 
     less = " and less" if any(x < low for x in there) else ""
-    words = f"{short(low)}{unit}{less} to {short(high)}{unit}, by its logarithm" if there else "which nothing here has"
+    words = f"{short(low)}{unit}{less} to {short(high)}{unit}, logarithmic" if there else "which nothing here has"
     return scale, words
 
 
@@ -245,9 +249,9 @@ def lines(recording: Recording, group: Group, nodes: str) -> list[str]:
         found = [str(step.shape), data_and_grad(recording, step)]
     else:
         shapes = dict.fromkeys(str(step.shape) for step in results(steps))
-        thing = group.unit and type(group.unit.thing).__name__
+        thing = type(group.unit.thing).__name__ if group.unit else ""
         word = status(recording, steps)
-        found = [thing, ", ".join(list(shapes)[:2]), f"grad {word}" if word else flow(steps)]
+        found = [f"{thing} {', '.join(list(shapes)[:2])}".lstrip(), f"grad {word}" if word else flow(steps)]
         found.append(about_parameters(parameters))
     return [line for line in (*found, extra(nodes, steps)) if line]
 

@@ -45,9 +45,9 @@ def gradient_flow(recordings: Recordings, level: str = "layer") -> Plot:
 
     The layers stand in the order of the forward pass: encoder.layers.0, encoder.layers.1, ..., with level="sublayer"
     encoder.layers.0.self_attn, encoder.layers.0.add_norm1, ...; a layer is here what has parameters that are trained.
-    The activation of a layer is what it returned in its last call. What cannot be on a logarithmic axis is written at
-    its foot: zero, not finite, not reached; a triangle there says that a range goes on below. The numbers are tables of
-    `FlowRow`.
+    The activation of a layer is what it returned in its last call. Gradients are what arrived, before hooks, so that of
+    a parameter with a hook is not its `.grad`. What cannot be on a logarithmic axis is written at its foot: zero, not
+    finite, not reached; a triangle there says that a range goes on below. The numbers are tables of `FlowRow`.
 
     Raises ValueError for another level, and for recordings without a model, or without a backward pass.
 
@@ -162,6 +162,10 @@ def by_name(function: str, recordings: Recordings) -> dict[str, Recording]:
     """The recordings by name; one alone has that of its model's class. Raises ValueError if nothing can be drawn."""
     if isinstance(recordings, Recording):
         recordings = {type(recordings.model).__name__ if recordings.model else "recording": recordings}
+    given = recordings if isinstance(recordings, Mapping) else {"": recordings}
+    if any(not isinstance(rec, Recording) for rec in given.values()):
+        kinds = ", ".join(type(rec).__name__ for rec in given.values())
+        raise TypeError(f"{function}(): given {kinds}; give a recording, or several: {{'pre-norm': rec, ...}}.")
     if not recordings:
         raise ValueError(f"{function}(): there is no recording. Give one, or several: {{'pre-norm': rec, ...}}.")
     for name, rec in recordings.items():

@@ -18,6 +18,7 @@ from .picture import Picture
 
 LIMIT = 5000  # boxes and arrows; beyond it the layout takes minutes, and nobody could read it
 SECONDS = 120  # that a renderer may take
+PNG_FONT = "Helvetica"  # graphviz-pure has letters of this width to draw with
 SIDE, PIXELS = 30_000, 100_000_000  # of a PNG
 
 SVG = "http://www.w3.org/2000/svg"
@@ -61,7 +62,7 @@ def png(picture: Picture, dpi: float | None = None) -> bytes:
     """
     if dpi is not None and not (math.isfinite(dpi) and dpi > 0):
         raise ValueError(f"png(): dpi is {dpi}; it must be a positive number. Try dpi=96.")
-    sides = render(picture, "plain").split(None, 4)[2:4]  # "graph SCALE WIDTH HEIGHT", in inches
+    sides = render(picture, "plain", font=PNG_FONT).split(None, 4)[2:4]  # "graph SCALE WIDTH HEIGHT", in inches
     width, height = (float(side) + 2 * PAD for side in sides)
     most = min(SIDE / max(width, height), math.sqrt(PIXELS / (width * height)))
     if dpi is not None and dpi > most:
@@ -69,10 +70,10 @@ def png(picture: Picture, dpi: float | None = None) -> bytes:
             f"png(): {width:.0f} by {height:.0f} inches at dpi={dpi:g} would be {width * height * dpi**2:.2g} pixels; "
             f"renderers shrink such a picture, or give up. Try dpi={math.floor(most)}, or SVG."
         )
-    return render(picture, "png", f"-Gdpi={min(96, most) if dpi is None else dpi:g}")
+    return render(picture, "png", f"-Gdpi={min(96, most) if dpi is None else dpi:g}", font=PNG_FONT)
 
 
-def render(picture: Picture, form: str, *options: str) -> bytes:
+def render(picture: Picture, form: str, *options: str, font: str = FONT) -> bytes:
     """What the renderer makes of the picture."""
     size = len(picture.boxes) + len(picture.arrows)
     if size > LIMIT:
@@ -89,7 +90,7 @@ def render(picture: Picture, form: str, *options: str) -> bytes:
     said = ""
     for as_page in (True, False):  # there are pages that Graphviz fails on, and that it can draw in its own way
         command = [str(program), f"-T{form}", *options]
-        source = dot(picture, as_page=as_page).encode()
+        source = dot(picture, as_page=as_page, font=font).encode()
         try:  # not graphviz.pipe(), which would wait for ever
             done = subprocess.run(command, input=source, capture_output=True, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired:
@@ -125,5 +126,5 @@ def self_contained(source: str, title: str) -> str:
             group.insert(0, ET.Element(f"{{{SVG}}}title"))
             group[0].text = note
     for text in root.iter(f"{{{SVG}}}text"):
-        text.set("font-family", f"{FONT}, Arial, sans-serif")
+        text.set("font-family", f"Helvetica, Arial, '{FONT}', sans-serif")
     return ET.tostring(root, encoding="unicode")

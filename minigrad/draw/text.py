@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
+from textwrap import wrap
 
 from .outline import Outline, outline, printable
 from .picture import Arrow, Box, Picture
@@ -12,7 +14,7 @@ def tree(picture: Picture, width: int = 100) -> str:
     """Boxes in the order of the data, inside of their frames; what comes into each after `<-`. No colours.
 
     A box is called by its title, or by its key if several boxes have that title. Highlighted boxes and arrows have a
-    star. Lines are at most `width` characters long; "…" stands for what was cut off.
+    star. Lines are at most `width` characters long: what does not fit goes below, "…" is for words that are longer.
 
     Raises:
         ValueError: if `width` is less than 20.
@@ -37,7 +39,7 @@ def tree(picture: Picture, width: int = 100) -> str:
     for arrow in picture.arrows:
         entering[arrow.head].append(arrow)
 
-    lines = [one_line(line) for line in [picture.title, *picture.legend] if line]
+    lines = [part for text in (picture.title, *picture.legend) for part in wrap(one_line(text), width)]
     items = outline(picture)
     add_inside(lines, None, items, "", width, called, entering)
     return "".join(shortened(line, width) + "\n" for line in lines)
@@ -58,21 +60,20 @@ def add_inside(
         last = item is shown[-1]
         start, more = indent + ("└─ " if last else "├─ "), indent + ("   " if last else "│  ")
         if isinstance(item, Box):
-            words = [description(item)]
-            words += [f"<- {arrow_words(arrow, called)}" for arrow in entering[item.key][:1]]
-            words += [arrow_words(arrow, called) for arrow in entering[item.key][1:]]
-            lines += wrapped(words, start, more, width)
+            arrows = [arrow_words(arrow, called) for arrow in entering[item.key]]
+            came = ("<- " + ",\n".join(arrows)).split("\n") if arrows else []
+            lines += wrapped([*description(item), *came], start, more, width)
         else:
             lines.append(start + one_line(item.title) + star(item.highlighted))
             add_inside(lines, item.key, items, more, width, called, entering)
 
 
-def description(box: Box) -> str:
+def description(box: Box) -> list[str]:
     """Title, kind unless it is the common one, numbers, and status."""
     kind = [] if box.kind in ("op", "module") else [box.kind]
     status = [f"[{box.status}]"] if box.status else []
     name = one_line(box.title or box.key) + star(box.highlighted)
-    return "  ".join([name, *kind, *map(one_line, box.lines), *status])
+    return [name, *kind, *map(one_line, box.lines), *status]
 
 
 def arrow_words(arrow: Arrow, called: dict[str, str]) -> str:
@@ -82,15 +83,14 @@ def arrow_words(arrow: Arrow, called: dict[str, str]) -> str:
 
 
 def wrapped(words: list[str], start: str, more: str, width: int) -> list[str]:
-    """The words, the first ones of `words` in one line and the others below it, where they are too long for it."""
+    """The words in one line, or in several where they are too long for it."""
     lines = [start + words[0]]
-    for i, word in enumerate(words[1:]):
-        gap = "  " if i == 0 else ", "
+    for before, word in pairwise(words):
+        gap, indent = (" ", "     ") if before.endswith(",") else ("  ", "  ")
         if len(lines[-1] + gap + word) <= width:
             lines[-1] += gap + word
         else:
-            lines[-1] += "," if i else ""
-            lines.append(more + ("     " if i else "  ") + word)
+            lines.append(more + indent + word)
     return lines
 
 

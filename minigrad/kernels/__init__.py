@@ -343,13 +343,13 @@ def _renew() -> None:
 
 @contextmanager
 def listen(listener: heard.Listener) -> Iterator[None]:
-    """Inside, tell `listener` after each kernel that this thread calls its name, the seconds it took, and its arrays.
+    """Inside, tell `listener` after each kernel that this thread calls: name, seconds, arguments, results.
 
-    These are the arguments, then the results. What kernels return to be called on the way back goes by their name and
-    "_vjp".
+    What kernels return to be called on the way back goes by their name and "_vjp", and is given their arguments, then
+    its own.
 
     >>> names = []
-    >>> with listen(lambda name, seconds, arrays: names.append(name)):
+    >>> with listen(lambda name, seconds, arguments, results: names.append(name)):
     ...     y = softmax(np.zeros((2, 4)), -1)
     >>> names
     ['softmax']

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
-Listener = Callable[[str, float, tuple[np.ndarray, ...]], None]
+Listener = Callable[[str, float, tuple[Any, ...], tuple[Any, ...]], None]
 
 UNHEARD = ("empty", "statistics", "products")  # no computation, or one of who listens
 
@@ -64,7 +62,9 @@ class Heard:
         return heard
 
 
-def _heard(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _heard(name: str, function: Callable[..., Any], before: tuple[Any, ...] = ()) -> Callable[..., Any]:
+    """The kernel as it is heard; `before` are the arguments of the one that returned it."""
+
     def call(*arguments: Any, **settings: Any) -> Any:
         if not _active.listeners:
             return function(*arguments, **settings)
@@ -72,11 +72,11 @@ def _heard(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         result = function(*arguments, **settings)
         seconds = perf_counter() - start
         results = result if isinstance(result, tuple) else (result,)
-        arrays = tuple([x for x in (*arguments, *results) if isinstance(x, np.ndarray)])
+        given = (*before, *arguments)
         for listener in _active.listeners:
-            listener(name, seconds, arrays)
+            listener(name, seconds, given, results)
         if any(callable(part) for part in results):
-            return tuple([_heard(f"{name}_vjp", part) if callable(part) else part for part in results])
+            return tuple([_heard(f"{name}_vjp", part, given) if callable(part) else part for part in results])
         return result
 
     return call

@@ -2,7 +2,7 @@
 
 from .anomaly import AnomalyError, detect_anomaly
 from .compare import Comparison, compare
-from .crossings import crossings
+from .crossings import crossing_shares, crossings
 from .kernels import compare_kernels
 from .provenance import Extrema, Origin
 from .record import record

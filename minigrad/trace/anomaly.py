@@ -107,7 +107,7 @@ class Detector(Observer):
             self.graph = [*self.steps.values()]
         if len(self.latest) != 1:  # else it has been measured on its way
             step.gradient, step.run = measured(gradient), 1
-        step.uses = self.latest
+        step.uses, step.hooked = self.latest, bool(node.hooks)
         suspect = provenance.nonfinite_gradient(step) or (provenance.zero_gradient(step) if self.zeros else None)
         if suspect is not None:
             raise self._error(suspect)

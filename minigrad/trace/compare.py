@@ -114,6 +114,8 @@ class Comparison:
         Here models can be compared whose modules do different things inside, such as pre- and post-norm. The output is
         the last step of a call; "" is the whole model. Raises ValueError for a recording without a model.
         """
+        if depth is not None and not isinstance(depth, int):
+            raise TypeError(f"modules(): depth is {depth!r}; it is a number of levels. Try depth=1.")
         for name, recording in (("a", self.a), ("b", self.b)):
             if recording.model is None:
                 raise ValueError(f"modules(): {name} was recorded without a model; use record(model).")

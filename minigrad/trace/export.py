@@ -166,7 +166,7 @@ def _source(span: Span) -> tuple[Any, ...]:
 
 def _details(span: Span) -> dict[str, Any]:
     if isinstance(span.about, KernelCall):
-        return {"bytes": span.about.nbytes}
+        return {"bytes": span.about.nbytes, "flops": span.about.flops}
     if not isinstance(span.about, Step):
         return {}
     step = span.about

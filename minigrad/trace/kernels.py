@@ -35,6 +35,10 @@ def compare_kernels(run: Callable[[], Any]) -> Table:
     >>> compare_kernels(lambda: x.softmax(-1)).column("name")
     ['softmax']
     """
+    if not callable(run):
+        raise TypeError(
+            f"compare_kernels(): given a {type(run).__name__}; give a function of no arguments that runs the model."
+        )
     calls: Counter[str] = Counter()
     absolute: dict[str, float] = defaultdict(float)
     relative: dict[str, float] = defaultdict(float)

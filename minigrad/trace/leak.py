@@ -6,14 +6,14 @@ knows and is listened to carries the leak, and the shortest chain of such elemen
 
 >>> from minigrad import tensor
 >>> x = tensor([1.0, 2.0, 3.0], requires_grad=True)
->>> with taping() as tape:
+>>> with following() as trail:
 ...     y = (x.flip(0) * 2).exp()
 ...     y.backward(tensor([0.0, 0.0, 1.0]), retain_graph=True)  # a result that depends on x[0]
->>> with taping() as other:
+>>> with following() as other:
 ...     z = (tensor([9.0, 2.0, 3.0], requires_grad=True).flip(0) * 2).exp()
->>> knows = {number_of(x): np.array([True, False, False])} | changes(tape, other)
+>>> knows = {number_of(x): np.array([True, False, False])} | changes(trail, other)
 >>> groups = {number: {"knows": elements} for number, elements in knows.items()}
->>> [tape.steps[number].op for number, _ in tape.way(number_of(x), number_of(y), groups)[1:]]
+>>> [trail.operations[number].op for number, _ in trail.way(number_of(x), number_of(y), groups)[1:]]
 ['flip', 'mul', 'exp']
 """
 
@@ -35,7 +35,7 @@ Spot = tuple[int, Any]  # the serial number of a node, and a label of some of it
 Groups = Mapping[int, Mapping[Any, Array]]
 
 
-class Frame(NamedTuple):
+class Line(NamedTuple):
     """A line of source that was being executed."""
 
     file: str
@@ -45,40 +45,40 @@ class Frame(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Step:
+class Operation:
     """One operation: its name, the innermost module it ran in, the lines that led to it, and what it computed.
 
-    frames: the lines outside of minigrad, innermost first, up to the call of the outermost module; constants: by name,
+    lines: the lines outside of minigrad, innermost first, up to the call of the outermost module; constants: by name,
     the arrays it was given that are not part of the graph, such as a mask.
     """
 
     op: str
     module: Any
-    frames: tuple[Frame, ...]
+    lines: tuple[Line, ...]
     value: Array
     constants: dict[str, Array]
 
 
-class Tape(Observer):
+class Trail(Observer):
     """All operations of a computation that leave a node, and the gradients that they received.
 
-    steps: by serial number of the node, in the order in which they happened; gradients: of the nodes that a backward
-    pass has reached. Values, gradients and graph are kept, so it is for small computations, and for what goes back
-    once more the backward pass must be one with retain_graph=True.
+    operations: by serial number of the node, in the order in which they happened; gradients: of the nodes that a
+    backward pass has reached. Values, gradients and graph are kept, so it is for small computations, and for what goes
+    back once more the backward pass must be one with retain_graph=True.
     """
 
     def __init__(self) -> None:
-        self.steps: dict[int, Step] = {}
+        self.operations: dict[int, Operation] = {}
         self.gradients: dict[int, Array] = {}
         self._nodes: dict[int, Node] = {}
 
     def node(self, node: Node, inputs: tuple[Any, ...], output: Value) -> None:
-        """Write down a step."""
+        """Write down an operation."""
         op: Any = node.op
         named = zip(op.names, inputs, strict=False)
         outside = {name: x for name, x in named if x is not None and not (isinstance(x, Value) and x.node)}
         constants = {name: np.array(x.data if isinstance(x, Value) else x) for name, x in outside.items()}
-        self.steps[node.serial] = Step(op.name, node.module, frames(), output.data.copy(), constants)
+        self.operations[node.serial] = Operation(op.name, node.module, lines(), output.data.copy(), constants)
         self._nodes[node.serial] = node
 
     def gradient(self, node: Node, gradient: Array) -> None:
@@ -86,12 +86,12 @@ class Tape(Observer):
         self.gradients[node.serial] = gradient.copy()
 
     def parents(self, number: int) -> tuple[int, ...]:
-        """The numbers of the inputs of a step that are in the graph, in the order of the arguments."""
+        """The numbers of the inputs of an operation that are in the graph, in the order of the arguments."""
         nodes = self._nodes[number].parents if number in self._nodes else ()
         return tuple(parent.serial for parent in nodes if parent is not None)
 
     def back(self, number: int, gradient: Array) -> dict[int, Array]:
-        """What one step makes of a gradient: by number of the input, boolean, where it is not zero."""
+        """What one operation makes of a gradient: by number of the input, boolean, where it is not zero."""
         if number not in self._nodes:
             return {}  # a leaf
         node = self._nodes[number]
@@ -120,8 +120,8 @@ class Tape(Observer):
             spot = number, label = queue.popleft()
             if number == start:
                 way = [spot]
-                while (following := after[way[-1]]) is not None:
-                    way.append(following)
+                while (onward := after[way[-1]]) is not None:
+                    way.append(onward)
                 return way
             own = np.where(groups[number][label], self.gradients.get(number, 0), 0)
             for parent, arrived in self.back(number, own).items():
@@ -133,11 +133,11 @@ class Tape(Observer):
 
 
 @contextmanager
-def taping() -> Iterator[Tape]:
+def following() -> Iterator[Trail]:
     """Inside, everything that this thread computes is written down, and every gradient."""
-    tape = Tape()
-    with observe(tape):
-        yield tape
+    trail = Trail()
+    with observe(trail):
+        yield trail
 
 
 def number_of(value: Value) -> int:
@@ -145,13 +145,13 @@ def number_of(value: Value) -> int:
     return value.node.serial if value.node else -1
 
 
-def changes(tape: Tape, other: Tape) -> dict[int, Array]:
-    """Which elements of each step of `tape` are not, bit for bit, those of the same step of `other`.
+def changes(trail: Trail, other: Trail) -> dict[int, Array]:
+    """Which elements of each operation of `trail` are not, bit for bit, those of the same operation of `other`.
 
-    Raises ValueError if the two did not do the same steps.
+    Raises ValueError if the two did not do the same operations.
     """
-    pairs = list(zip(tape.steps.items(), other.steps.values(), strict=False))
-    same = len(tape.steps) == len(other.steps)
+    pairs = list(zip(trail.operations.items(), other.operations.values(), strict=False))
+    same = len(trail.operations) == len(other.operations)
     if not same or any(a.op != b.op or a.value.shape != b.value.shape for (_, a), b in pairs):
         raise ValueError("changes(): the two runs did not take the same steps. Compare runs on inputs of one shape.")
     return {number: differ(a.value, b.value) for (number, a), b in pairs}
@@ -167,9 +167,9 @@ def differ(a: Array, b: Array) -> Array:
     return a.view(bits) != b.view(bits)
 
 
-def frames() -> tuple[Frame, ...]:
+def lines() -> tuple[Line, ...]:
     """The lines outside of minigrad that led here, innermost first, as far as the outermost call into minigrad."""
-    found: list[Frame] = []
+    found: list[Line] = []
     inside = 0  # how many of them minigrad has called
     frame: Any = sys._getframe(1)
     while frame is not None:
@@ -178,6 +178,6 @@ def frames() -> tuple[Frame, ...]:
             inside = len(found)
         else:
             code = frame.f_code
-            found.append(Frame(code.co_filename, frame.f_lineno, code.co_name, package))
+            found.append(Line(code.co_filename, frame.f_lineno, code.co_name, package))
         frame = frame.f_back
     return tuple(found[: max(inside, 1)])

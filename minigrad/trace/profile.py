@@ -59,6 +59,8 @@ class KernelRow(NamedTuple):
     max_us: float | None
     nbytes: int | None
     gb_per_s: float | None
+    flops: int | None
+    gflops_per_s: float | None
 
 
 class Item(NamedTuple):
@@ -77,8 +79,8 @@ def profile(recording: Recording, by: str, depth: int | None) -> Table:
     """See `Recording.profile`."""
     if by not in BY:
         raise ValueError(f"profile(): by is {by!r}; it must be {', '.join(map(repr, BY))}. Try by='op'.")
-    if depth is not None and (by != "module" or depth < 1):
-        raise ValueError(f"profile(): depth is {depth}, by is {by!r}; it cuts paths. Try by='module', depth=1.")
+    if depth is not None and (by != "module" or not isinstance(depth, int) or depth < 1):
+        raise ValueError(f"profile(): depth is {depth!r}, by is {by!r}; it cuts paths. Try by='module', depth=1.")
     total = ended(recording, "profile()")
     if by == "kernel":
         return _by_kernel(recording, total)
@@ -148,14 +150,18 @@ def _sums(items: list[Item], total: float) -> tuple:
     steps = [item.step for item in items if item.step is not None]
     nbytes, flops = _known(item.nbytes for item in items), _known(item.flops for item in items)
     seconds = forward + backward
-    rate = flops / seconds / 1e9 if flops and seconds else None
     times = 1e3 * seconds, 1e3 * forward, 1e3 * backward, _share(seconds, total)
-    return *times, nbytes, _known(step.saved for step in steps), flops, rate
+    return *times, nbytes, _known(step.saved for step in steps), flops, _rate(flops, seconds)
 
 
 def _known(numbers: Iterable[int | None]) -> int | None:
     known = [n for n in numbers if n is not None]
     return sum(known) if known else None
+
+
+def _rate(number: int | None, seconds: float) -> float | None:
+    """Giga per second."""
+    return number / seconds / 1e9 if number and seconds else None
 
 
 def _share(seconds: float, total: float) -> float:
@@ -208,11 +214,12 @@ def _by_kernel(recording: Recording, total: float) -> Table:
     for name, calls in groups.items():
         seconds, nbytes = sum(call.seconds for call in calls), sum(call.nbytes for call in calls)
         mean, most = 1e6 * seconds / len(calls), 1e6 * max(call.seconds for call in calls)
-        rate = nbytes / seconds / 1e9 if seconds else None
-        rows.append(KernelRow(name, len(calls), 1e3 * seconds, _share(seconds, total), mean, most, nbytes, rate))
+        flops = _known(call.flops for call in calls)
+        times = 1e3 * seconds, _share(seconds, total), mean, most
+        rows.append(KernelRow(name, len(calls), *times, nbytes, _rate(nbytes, seconds), flops, _rate(flops, seconds)))
     rows.sort(key=lambda row: -row.ms)
     rest = total - sum(call.seconds for call in recording.kernel_calls)
-    rows.append(KernelRow("(outside of kernels)", None, 1e3 * rest, _share(rest, total), None, None, None, None))
+    rows.append(KernelRow("(outside of kernels)", None, 1e3 * rest, _share(rest, total), *[None] * 6))
     return Table(_title(f"kernel ({recording.kernel_set})", total, rest, "outside of kernels"), KernelRow, rows)
 
 

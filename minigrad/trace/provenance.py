@@ -192,6 +192,8 @@ def of_gradient(recording: Recording, suspect: Suspect) -> Origin:
     child = edge.child
     values = {extrema.name: extrema.values for extrema in _arguments(recording, child)}
     reason = explain.gradient(child, found.kind, values) if found else explain.zero(child, values)
+    if child.hooked:
+        reason = "; ".join(filter(None, [reason, "a hook saw the gradient of its result, and may have made it"]))
     return _origin(recording, child, "gradient", found, step.shape, edge.argument, reason)
 
 

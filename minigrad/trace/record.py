@@ -18,6 +18,7 @@ from ..core import Array, Node, Observer, Value, definitions, observe
 from ..nn import Module
 from ..op import Op
 from ..writes import closed_over, owner
+from .kernel_flops import operations
 from .recording import Recording
 from .residuals import splits
 from .steps import Argument, Call, Edge, KernelCall, Nonfinite, Source, Statistics, Step, WayBack
@@ -39,7 +40,11 @@ def record(
 
     The numbers are those of the same code without `record`, bit for bit: with detail="definition", of the same code in
     `core.definitions()`. A gradient that an op has added to what had arrived before it is known to rounding.
-    Only this thread is recorded. Raises ValueError for an unknown detail or keep, TypeError if `model` is no module.
+    The gradient of a step is what arrived, before hooks (`step.hooked` says that there were some): what they make of it
+    goes on to its arguments, and from a leaf into `.grad`.
+    Of several backward passes, a step has the numbers of the last one that came to it, and so have the edges to it.
+    Only this thread is recorded. Raises ValueError for an unknown detail, keep or limit, TypeError if `model` is no
+    module.
 
     >>> import minigrad as mg
     >>> model = mg.nn.Linear(3, 2)
@@ -53,6 +58,8 @@ def record(
     """
     if model is not None and not isinstance(model, Module):
         raise TypeError(f"record(): the model is a {type(model).__name__}; give a Module, or nothing.")
+    if not isinstance(limit, int | float) or not limit >= 0:
+        raise ValueError(f"record(): limit is {limit!r}; it must be a number of bytes. Try limit=2**30.")
     for name, value, legal in (("detail", detail, DETAILS), ("keep", keep, KEEPS)):
         if value not in legal:
             raise ValueError(f"record(): {name} is {value!r}; it must be {' or '.join(map(repr, legal))}.")
@@ -98,11 +105,12 @@ class Recorder(Observer):
         self.origin = perf_counter()  # plus the time spent in here
 
     # -------------------------------------------------------------------------------------------------------- forward
-    def kernel(self, name: str, seconds: float, arrays: tuple[Array, ...]) -> None:
+    def kernel(self, name: str, seconds: float, arguments: tuple[Any, ...], results: tuple[Any, ...]) -> None:
         """A kernel was called."""
         now = perf_counter()
-        nbytes = sum({id(x): x.nbytes for x in arrays}.values())
-        self.recording.kernel_calls.append(KernelCall(name, now - self.origin - seconds, seconds, nbytes))
+        nbytes = sum({id(x): x.nbytes for x in (*arguments, *results) if isinstance(x, np.ndarray)}.values())
+        call = KernelCall(name, now - self.origin - seconds, seconds, nbytes, operations(name, arguments))
+        self.recording.kernel_calls.append(call)
         self.origin += perf_counter() - now
 
     def enter(self, thing: Any, settings: dict[str, Any]) -> None:
@@ -136,7 +144,8 @@ class Recorder(Observer):
         assert op is not None
         call, settings, heard = self.calls[-1]
         own = call.thing is op
-        step = Step(node.serial, op, node.shape, node.dtype, node.module, call.parent if own else call)
+        around = call.parent if own else call
+        step = Step(node.serial, op, node.shape, node.dtype, node.module, around, node.part_of)
         if own:
             call.step = step
             step.forward_seconds = now - self.origin - call.start
@@ -170,11 +179,14 @@ class Recorder(Observer):
         self._end_of_step(now)
         step, recording = self._known(node), self.recording
         arrived = self.arrived.pop(node.serial, [])
-        if not arrived:
+        if not arrived:  # a backward pass begins
             recording.runs, recording.root = recording.runs + 1, step
+            self.arrived.clear()  # of one that an exception has ended
         step.run, step.gradient = recording.runs, measured(gradient)
-        step.gradient_array = self._copy(gradient)
+        step.gradient_array, step.hooked = self._copy(gradient), bool(node.hooks)
         norm, squares = step.gradient.norm, step.gradient.squares
+        for edge in step.uses:  # what an earlier pass sent is no part of this gradient
+            edge.norm = edge.share = edge.gradient = None
         for edge, part in arrived:
             edge.run = recording.runs
             if len(arrived) == 1:
@@ -205,8 +217,8 @@ class Recorder(Observer):
         """The step of a node; a leaf, and what was made before the recording began, is met here for the first time."""
         step = self.steps.get(node.serial)
         if step is None:
-            step = Step(node.serial, node.op, node.shape, node.dtype, node.module, holder=node.holder)
-            step.outside = node.op is not None
+            step = Step(node.serial, node.op, node.shape, node.dtype, node.module, None, node.part_of)
+            step.holder, step.outside = node.holder, node.op is not None
             value = node.holder() if value is None and node.holder is not None else value
             if value is not None:
                 step.value, step.array = measured(value.data), self._copy(value.data)

@@ -67,7 +67,11 @@ class Recording:
 
         "decoder.layers.1.ffn.linear2.weight", "decoder.layers.1.add_norm3.add", "softmax", "softmax#2".
         """
-        return self._names()[step]
+        names = self._names()
+        if step not in names:
+            what = step if isinstance(step, Step) else f"a {type(step).__name__}"
+            raise KeyError(f"recording: {what} is no step of this recording. Give one of its `steps`, or a name.")
+        return names[step]
 
     def _names(self) -> dict[Step, str]:
         cached = self.__dict__.get("_named")
@@ -87,11 +91,13 @@ class Recording:
         return names
 
     def find(self, pattern: str) -> list[Step]:
-        """The steps whose names match `pattern` as file names do (* ? [abc])."""
+        """The steps whose names match `pattern` as file names do (* ? [abc]). Raises TypeError for no string."""
+        _check_name("find", pattern)
         return [step for step, name in self._names().items() if fnmatchcase(name, pattern)]
 
     def __getitem__(self, name: str) -> Step:
-        """The step of this name. Raises KeyError if there is none."""
+        """The step of this name. Raises KeyError if there is none, TypeError for no string."""
+        _check_name("recording", name)
         names = self._names()
         for step, own in names.items():
             if own == name:
@@ -99,14 +105,20 @@ class Recording:
         near = get_close_matches(name, list(names.values()), n=4, cutoff=0.3) or list(names.values())[:4]
         raise KeyError(f"recording: there is no step {name!r}. Near: {', '.join(near) or 'none, it is empty'}.")
 
+    def _step(self, step: str | Step) -> Step:
+        """A step of this recording, itself or by its name."""
+        if isinstance(step, Step):
+            self.name(step)  # raises KeyError for one of another recording
+            return step
+        return self[step]
+
     # --------------------------------------------------------------------------------------------------------- ledger
     def edge(self, child: str | Step, parent: str | Step, argument: str | None = None) -> Edge:
         """The edge along which `child` sends a gradient to `parent`; `argument` says which, if there are several.
 
-        Raises KeyError if there is none, or more than one.
+        Raises KeyError if there is none, or more than one, and for a step of another recording.
         """
-        child = self[child] if isinstance(child, str) else child
-        parent = self[parent] if isinstance(parent, str) else parent
+        child, parent = self._step(child), self._step(parent)
         found = [e for e in child.inputs if e.parent is parent and argument in (None, e.argument)]
         if len(found) != 1:
             inputs = ", ".join(f"{self.name(e.parent)} as {e.argument}" for e in child.inputs)
@@ -119,8 +131,10 @@ class Recording:
     def ledger(self, pattern: str = "*") -> Table:
         """Every edge with the gradient that went along it: `norm`, and `share`, its signed part of the sum.
 
-        Only edges of which one end matches `pattern`. `where`, `sort` of the table go on from there.
+        Only edges of which one end matches `pattern`. `where`, `sort` of the table go on from there. Raises TypeError
+        for a pattern that is no string.
         """
+        _check_name("ledger", pattern)
         names = self._names()
         rows = [
             LedgerRow(names[e.child], names[e.parent], e.argument, e.norm, e.share)
@@ -134,17 +148,20 @@ class Recording:
 
         Norms of the gradients that came past f (identity) and through f (branch), their cosine, and the signed shares
         <part, g> / <g, g> of the whole g. A residual connection is an addition that a module with `is_residual` makes
-        itself. Shares of other uses of x are under `other`.
+        itself. Shares of other uses of x are under `other`; what comes back from inside of f belongs to the branch,
+        also where something else than f uses what f has made.
         """
         return residuals.table(self.steps, self.name)
 
     def paths(self, step: str | Step) -> dict[int, float]:
-        """Shares of the gradient at `step` by the number of residual branches that they came through: {0: 0.6, ...}.
+        """Of the gradient at `step`, what came through 0, 1, 2, ... residual branches, estimated: {0: 0.6, ...}.
 
-        Along a path the shares of its edges are multiplied; over all paths from the loss they sum to 1. See
-        `trace.crossings` for the parts themselves.
+        Along a path the shares of its edges are multiplied; over all paths from the loss they sum to 1. That is exact
+        only where Jacobians change no direction: an edge has one share, whichever way its gradient came from before.
+        `trace.crossing_shares` is exact, and needs the graph. Without a gradient at `step` there are none: {}. Raises
+        KeyError if there is no such step.
         """
-        return residuals.paths(self.steps, self.root, self[step] if isinstance(step, str) else step)
+        return residuals.paths(self.steps, self.root, self._step(step))
 
     # ----------------------------------------------------------------------------------------------------- provenance
     def first_nonfinite(self) -> Origin | None:
@@ -172,8 +189,9 @@ class Recording:
 
         Times are in milliseconds, without those that the recording took; `share` is the part of all of them, and the
         last row is what happened between. `nbytes` is the size of arguments and results, `kept` that of what is kept
-        for the way back, `flops` counts both ways (see `trace.flops`), and `gflops_per_s` is their number per time. By
-        module, `own_ms` is the time without the modules inside. By kernel, the slowest call may have compiled it.
+        for the way back, `flops` counts both ways (see `trace.flops`; by kernel `trace.kernel_flops`, for all gradients
+        that it returns), and `gflops_per_s` is their number per time. By module, `own_ms` is the time without the
+        modules inside. By kernel, the slowest call may have compiled it.
 
         Raises ValueError for another `by` or `depth`, RuntimeError while the recording goes on.
 
@@ -216,3 +234,8 @@ class Recording:
             f"forward {1e3 * forward:.3g} ms, backward {1e3 * backward:.3g} ms, "
             f"{sum(step.saved for step in self.steps) / 2**20:.3g} MiB kept for the way back>"
         )
+
+
+def _check_name(who: str, name: object) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"{who}: the name of a step is a string, not a {type(name).__name__}. Try find('*weight').")

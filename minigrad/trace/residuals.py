@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from .. import kernels
-from ..core import Array
-from ..nn import Module
+from ..core import Array, Node
 from .steps import Edge, Split, Step
 from .table import Table
 
@@ -29,10 +28,14 @@ class ResidualRow(NamedTuple):
     other_share: float
 
 
-def is_residual(step: Step) -> bool:
-    """Whether a step is the addition x + f(x) of a residual connection."""
-    thing = step.call and step.call.thing
-    return step.kind in ADDITIONS and isinstance(thing, Module) and thing.is_residual
+def is_residual(step: Step | Node) -> bool:
+    """Whether a step is the addition x + f(x) of a residual connection: one that such a module makes itself.
+
+    Additions in the definitions of other ops that it calls, such as that of a bias, are not meant.
+    """
+    itself = step.part_of is None or step.part_of.name in ADDITIONS
+    added = step.op is not None and step.op.name in ADDITIONS
+    return itself and added and step.module is not None and step.module.is_residual
 
 
 def splits(x: Step, arrived: Sequence[tuple[Edge, Array]], gradient: Array, squares: float) -> dict[int, Split]:
@@ -41,7 +44,7 @@ def splits(x: Step, arrived: Sequence[tuple[Edge, Array]], gradient: Array, squa
     `squares` is the square of the norm of the gradient; the edges have their norms and shares.
     """
     found: dict[int, Split] = {}
-    for edge, identity in arrived if len(arrived) > 1 else ():
+    for edge, identity in arrived:
         if edge.position == 0 and is_residual(edge.child):
             inside = _between(x, edge.child)
             others = [(e, part) for e, part in arrived if e is not edge]
@@ -94,7 +97,7 @@ def table(steps: Sequence[Step], name: Callable[[Step], str]) -> Table:
                 ratio = split.branch / split.identity if split.identity else math.nan
                 shares = split.identity_share, split.branch_share, split.other_share
                 rows.append(ResidualRow(name(step), split.identity, split.branch, ratio, split.cosine, *shares))
-    return Table("gradients of x in y = x + f(x)", ResidualRow, rows)
+    return Table("gradients of x in y = x + f(x), in modules with is_residual = True", ResidualRow, rows)
 
 
 def paths(steps: Sequence[Step], root: Step | None, target: Step) -> dict[int, float]:

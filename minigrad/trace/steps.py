@@ -127,12 +127,16 @@ class WayBack(NamedTuple):
 
 
 class KernelCall(NamedTuple):
-    """One call of a kernel; `nbytes` is the size of the arrays that it was given or returned, each counted once."""
+    """One call of a kernel; `nbytes` is the size of the arrays that it was given or returned, each counted once.
+
+    `flops` are its floating-point operations, see `kernel_flops`; None if nobody has counted them.
+    """
 
     name: str
     start: float
     seconds: float
     nbytes: int
+    flops: int | None
 
 
 @dataclass(slots=True, eq=False)
@@ -141,7 +145,8 @@ class Edge:
 
     `norm` is that of this gradient g_e, and `share` its signed part of the sum g of all that arrive at the parent,
     <g_e, g> / <g, g>: the shares of a parent sum to 1, and one that works against the others is negative. It is NaN if
-    g is 0. Both are None before a backward pass has come here; `run` says which pass it was, from 1 on.
+    g is 0. Both are None as long as no backward pass has come here, and if a later one came to the parent by other
+    edges only; `run` says which pass it was, from 1 on.
     """
 
     child: Step
@@ -180,6 +185,7 @@ class Step:
     dtype: Any
     module: Module | None = None
     call: Call | None = None
+    part_of: Op | None = None  # the op that ran as its definition, to which this step belongs
     arguments: tuple[Argument, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)  # of the op, those that are numbers or words
     inputs: list[Edge] = field(default_factory=list)
@@ -187,6 +193,7 @@ class Step:
     value: Statistics | None = None
     gradient: Statistics | None = None
     run: int = 0  # the last backward pass that came here; 0: none
+    hooked: bool = False  # hooks saw this gradient, and may have passed on another one
     forward_seconds: float = 0.0
     backward_seconds: float = 0.0
     saved: int = 0  # bytes that are kept for the way back, and were not kept by an earlier step

@@ -105,6 +105,8 @@ class Table(Sequence[Any]):
         return f"<table><caption>{caption}</caption><tr>{head}</tr>{body}</table>"
 
     def _left_out(self) -> str | None:
+        if not self.rows:
+            return "no rows"
         return f"and {len(self) - SHOWN} rows more" if len(self) > SHOWN else None
 
 

@@ -31,7 +31,8 @@ def of_tape(tensor: Tensor, model: Module | None = None) -> Recording:
     nodes = _below(tensor.node)
     steps = {}
     for node in nodes:  # parents first: they were made first
-        step = steps[node.serial] = Step(node.serial, node.op, node.shape, node.dtype, node.module, holder=node.holder)
+        step = Step(node.serial, node.op, node.shape, node.dtype, node.module, None, node.part_of, holder=node.holder)
+        steps[node.serial] = step
         recording.steps.append(step)
         for position, parent in enumerate(node.parents):
             if parent is not None:

@@ -32,6 +32,11 @@ def loss_curves(history: Sequence[Mapping[str, Any]]) -> draw.Plot:
     """
     if not history:
         raise ValueError("loss_curves(): the history has no steps. Draw it after a step of training.")
+    if not all(isinstance(record, Mapping) and "loss" in record for record in history):
+        raise ValueError(
+            "loss_curves(): the history is no list of records with step, loss and so on, as Trainer.history has them. "
+            "Of a run, try [json.loads(line) for line in open('runs/numbers-en-fr/log.jsonl')]."
+        )
     evaluated = [record for record in history if "valid" in record]
     numbers = {
         name: np.array([record[name] for record in history])

@@ -46,6 +46,8 @@ def saturation_strip(of: Film | Saturation, columns: Sequence[str] = SHOWN) -> d
     """
     if isinstance(columns, str) or not columns:
         raise ValueError(f"saturation_strip(): columns is {columns!r}; give a tuple of names. Try {SHOWN}.")
+    if not isinstance(of, Film | Saturation):
+        raise TypeError(f"saturation_strip(): given a {type(of).__name__}; give what lens.saturation() returned.")
     if not len(of):
         what = "steps" if isinstance(of, Film) else "attentions"
         raise ValueError(f"saturation_strip(): there are no {what} to draw. See lens.saturation() and Film.add().")
@@ -154,6 +156,8 @@ def row_gradients(saturation: Saturation, statistic: str = "row_gradient") -> dr
     >>> float(plot.numbers[""].fractions[-1])
     1.0
     """
+    if not isinstance(saturation, Saturation):
+        raise TypeError(f"row_gradients(): given a {type(saturation).__name__}; give what lens.saturation() returned.")
     if not saturation:
         raise ValueError("row_gradients(): there are no attentions to draw. See lens.saturation().")
     numbers = {path: saturation.ecdf(path, statistic=statistic) for path in saturation}

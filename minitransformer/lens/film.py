@@ -58,6 +58,11 @@ jacobian.median, row_gradient.mean, row_gradient.median
 
         Raises ValueError if the steps go backwards, or if it is not of the same attentions as the steps before.
         """
+        if not isinstance(step, int | np.integer) or not isinstance(saturation, Saturation):
+            raise TypeError(
+                f"Film.add(): given {type(step).__name__}, {type(saturation).__name__}; give the number of a step, and "
+                "what lens.saturation() returned."
+            )
         if self.steps and step <= self.steps[-1]:
             raise ValueError(f"Film.add(): step is {step}, and step {self.steps[-1]} is there; steps must grow.")
         frame = {column: saturation.per_head(column).astype(np.float32) for column in self.columns}

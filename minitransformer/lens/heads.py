@@ -24,7 +24,9 @@ Array = np.ndarray
 
 
 def attentions(model: nn.Module) -> dict[str, MultiHeadAttention]:
-    """The attentions of a model, by their paths."""
+    """The attentions of a model, by their paths. Raises TypeError for what is no module."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"lens: the model is a {type(model).__name__}; give a Module, such as mt.load(folder).model.")
     return {path: module for path, module in model.named_modules() if isinstance(module, MultiHeadAttention)}
 
 
@@ -97,8 +99,12 @@ def head_importance(model: nn.Module, loss: Callable[[], mg.Tensor]) -> dict[str
     of a sentence changes by when the head goes. Where L is a mean over sentences, I_h is the mean of their changes.
     (The paper then divides by the norm of all I_h of a layer.) `loss()` runs the model, in evaluation mode, on one or
     several batches, and returns L; the gradients of the parameters stay as they were. Returns name -> importance; a
-    head on which L does not depend is not in it.
+    head on which L does not depend is not in it. Raises ValueError for a model without such heads.
     """
+    if not attentions(model):
+        raise ValueError(
+            f"head_importance(): there is no MultiHeadAttention in this {type(model).__name__}. Give a model with one."
+        )
     wanted = [f"{path}.z" for path in attentions(model)]
     with evaluating(model), left_as_it_was(model), mg.enable_grad(), nn.capture(model, *wanted, grad=True) as seen:
         loss().backward()

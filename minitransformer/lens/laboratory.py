@@ -128,6 +128,8 @@ class Dependency:
     shift: int | None = None
 
     def __getitem__(self, pair: Pair) -> Matrix:
+        if pair not in self.matrices:
+            raise KeyError(f"Dependency: there is no pair {pair!r}; there are {', '.join(map(str, self.matrices))}.")
         return self.matrices[pair]
 
     @property
@@ -144,6 +146,15 @@ class Dependency:
     def holds(self) -> bool:
         """Whether nothing leaks, neither through the model nor into the labels."""
         return self.shift is None and all(matrix.holds for matrix in self.matrices.values())
+
+    @property
+    def headline(self) -> str:
+        """The verdict in a few words."""
+        if not self.holds:
+            return "LEAKS"
+        if all(matrix.expected.all() for matrix in self.matrices.values()):
+            return "may see everything; what it must not see is said by expected="
+        return "every mask holds"
 
     @property
     def diagnosis(self) -> str | None:
@@ -165,7 +176,7 @@ class Dependency:
 
     def report(self) -> str:
         """Everything as text: # depends, . does not, X leaks, o may depend and does not."""
-        lines = [f"{self.model}: {'every mask holds' if self.holds else 'LEAKS'}"]
+        lines = [f"{self.model}: {self.headline}"]
         lines += [f"  {problem}" for problem in self.problems()]
         if self.coupled:
             lines.append("  sentences of a batch see each other; this one was measured alone")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad import nn
-from minigrad.trace.leak import Frame, Step, Tape, changes, number_of, taping
+from minigrad.trace.leak import Line, Operation, Trail, changes, following, number_of
 
 from .heads import attentions
 from .probe import Pair, Probe, Run
@@ -71,10 +71,10 @@ class Leak:
 
 def masks_used(probe: Probe) -> dict[str, Array]:
     """The mask of every attention as its softmax got it, (T, S), what any head may see: by the attention's path."""
-    with taping() as tape:
+    with following() as trail:
         probe.run(probe.alone(), everything=True)
     known = attentions(probe.model)
-    return {path: mask for path, _, mask in _softmaxes(probe, tape) if path in known}
+    return {path: mask for path, _, mask in _softmaxes(probe, trail) if path in known}
 
 
 def find(
@@ -82,7 +82,7 @@ def find(
 ) -> Leak:
     """Follow the leak of one cell; promise: for every pair, what may depend on what, (R, C)."""
     (output, name), (row, column) = pair, cell
-    with taping() as tape:
+    with following() as trail:
         run = probe.run(probe.alone(), probe.quiet(), everything=True)
         start, result = run.entered[name], run.outputs[output]
         cotangent = np.zeros(result.shape, result.dtype)
@@ -90,33 +90,33 @@ def find(
         if result.requires_grad:
             result.backward(cotangent, retain_graph=True)
     ids, noise = probe.disturbed(name, column, rng)
-    with taping() as other:
+    with following() as other:
         probe.run(probe.alone() | {name: ids[None]}, probe.quiet() | {name: noise[None]}, everything=True)
 
-    axes = _axes(probe, tape, run, rng)
+    axes = _axes(probe, trail, run, rng)
     may = {axis: _may_know(probe, promise, axis, name, column) for axis in probe.sentences}
-    groups = {number: _groups(knows, axes[number], may) for number, knows in _changes(tape, other).items()}
+    groups = {number: _groups(knows, axes[number], may) for number, knows in _changes(trail, other).items()}
     token = np.zeros(start.shape, bool)
     token[0, column] = True
     groups[number_of(start)] = {(name, column): token}
-    way = tape.way(number_of(start), number_of(result), groups)[1:]
+    way = trail.way(number_of(start), number_of(result), groups)[1:]
 
     size = 0.0 if start.grad is None else float(np.abs(start.grad.data[0, column]).max())
     if not way:
         sentence = "no chain of gradients leads there: an index, a comparison or a mask made of the tokens carries it"
         return Leak(output, name, row, column, size, (), None, "unknown", sentence)
-    places = tuple(_place(probe, tape.steps[number]) for number, _ in way)
+    places = tuple(_place(probe, trail.operations[number]) for number, _ in way)
     foreign = [at for at, (_, label) in enumerate(way) if label is None or not may[label[0]][label[1]]]
     at = foreign[0] if foreign else len(way) - 1  # none, where the user says that a token must not see itself
-    diagnosis, sentence = _diagnose(probe, tape, promise, axes, way[at][0])
+    diagnosis, sentence = _diagnose(probe, trail, promise, axes, way[at][0])
     return Leak(output, name, row, column, size, places, places[at], diagnosis, sentence)
 
 
 # ----------------------------------------------------------------------------------------------------- what is observed
-def _changes(tape: Tape, other: Tape) -> dict[int, Array]:
+def _changes(trail: Trail, other: Trail) -> dict[int, Array]:
     """Of each step, the elements that differ in the other run; nothing if the runs cannot be compared."""
     try:
-        return changes(tape, other)
+        return changes(trail, other)
     except ValueError:  # what the model does depends on its tokens
         return {}
 
@@ -138,7 +138,7 @@ def _groups(knows: Array, axes: Mapping[int, str], may: Mapping[str, Array]) -> 
     return groups
 
 
-def _axes(probe: Probe, tape: Tape, run: Run, rng: np.random.Generator) -> dict[int, dict[int, str]]:
+def _axes(probe: Probe, trail: Trail, run: Run, rng: np.random.Generator) -> dict[int, dict[int, str]]:
     """For every step, which axes are those of tokens, and of which input: {number: {axis: input}}.
 
     An axis of a result is one of an input to the step if slice p of the one depends on slice p of the other, and on no
@@ -146,31 +146,31 @@ def _axes(probe: Probe, tape: Tape, run: Run, rng: np.random.Generator) -> dict[
     """
     sizes = {name: len(ids) for name, ids in probe.sentences.items()}
     axes = {number_of(x): {1: name} if sizes[name] > 1 else {} for name, x in run.entered.items()}
-    for number, step in tape.steps.items():
+    for number, operation in trail.operations.items():
         axes[number] = {}
-        for axis, size in enumerate(step.value.shape):
+        for axis, size in enumerate(operation.value.shape):
             theirs = {
                 (parent, there): name
-                for parent in tape.parents(number)
+                for parent in trail.parents(number)
                 for there, name in axes.get(parent, {}).items()
                 if sizes[name] == size
             }
-            for name in _inherited(tape, number, axis, theirs, rng):
+            for name in _inherited(trail, number, axis, theirs, rng):
                 axes[number][axis] = name
     return axes
 
 
 def _inherited(
-    tape: Tape, number: int, axis: int, theirs: Mapping[tuple[int, int], str], rng: np.random.Generator
+    trail: Trail, number: int, axis: int, theirs: Mapping[tuple[int, int], str], rng: np.random.Generator
 ) -> set[str]:
     """Of the axes of inputs, by number of the input and axis there, the names of those that `axis` of a step is."""
     candidates = dict(theirs)
-    value = tape.steps[number].value
+    value = trail.operations[number].value
     for place in range(value.shape[axis] if theirs else 0):
         one = np.zeros_like(value)
         here = (slice(None),) * axis + (place,)
         one[here] = rng.standard_normal(one[here].shape)
-        arrived = tape.back(number, one)
+        arrived = trail.back(number, one)
         for parent, there in list(candidates):
             reached = np.nonzero(arrived[parent])[there] if parent in arrived else [-1]
             if np.any(reached != place):
@@ -188,7 +188,7 @@ def _may_know(probe: Probe, promise: Mapping[Pair, Array], axis: str, name: str,
     return may
 
 
-def _softmaxes(probe: Probe, tape: Tape) -> list[tuple[str, int, Array]]:
+def _softmaxes(probe: Probe, trail: Trail) -> list[tuple[str, int, Array]]:
     """Path of the attention, number of the step, and mask (T, S), what any head may see, of every softmax.
 
     A softmax outside of the attentions of this library goes by the path of its module. Its mask, if it is not an
@@ -196,11 +196,11 @@ def _softmaxes(probe: Probe, tape: Tape) -> list[tuple[str, int, Array]]:
     """
     owners, paths = _owners(probe), _paths(probe)
     found = []
-    for number, step in tape.steps.items():
-        if step.op in ("softmax", "masked_softmax") and step.value.ndim > 1:
-            mask = step.constants.get("mask", True if step.module in owners else step.value != 0)
-            heads = np.broadcast_to(mask, step.value.shape).reshape(-1, *step.value.shape[-2:])
-            path = owners.get(step.module, paths.get(step.module, ""))
+    for number, operation in trail.operations.items():
+        if operation.op in ("softmax", "masked_softmax") and operation.value.ndim > 1:
+            mask = operation.constants.get("mask", True if operation.module in owners else operation.value != 0)
+            heads = np.broadcast_to(mask, operation.value.shape).reshape(-1, *operation.value.shape[-2:])
+            path = owners.get(operation.module, paths.get(operation.module, ""))
             found.append((path, number, heads.any(axis=0)))
     return found
 
@@ -214,11 +214,11 @@ def _owners(probe: Probe) -> dict[nn.Module, str]:
     return {module: path for path, attention in attentions(probe.model).items() for module in attention.modules()}
 
 
-def _place(probe: Probe, step: Step) -> Place:
-    theirs = [frame for frame in step.frames if frame.package not in ("minigrad", "minitransformer")]
-    frame: Frame = theirs[0] if theirs else step.frames[0]
-    kind = type(step.module).__name__ if step.module else ""
-    return Place(step.op, _paths(probe).get(step.module, ""), kind, frame.file, frame.line)
+def _place(probe: Probe, operation: Operation) -> Place:
+    theirs = [line for line in operation.lines if line.package not in ("minigrad", "minitransformer")]
+    line: Line = theirs[0] if theirs else operation.lines[0]
+    kind = type(operation.module).__name__ if operation.module else ""
+    return Place(operation.op, _paths(probe).get(operation.module, ""), kind, line.file, line.line)
 
 
 def source(file: str) -> str:
@@ -229,32 +229,32 @@ def source(file: str) -> str:
 
 # ------------------------------------------------------------------------------------------------------------ its name
 def _diagnose(
-    probe: Probe, tape: Tape, promise: Mapping[Pair, Array], axes: Mapping[int, Mapping[int, str]], number: int
+    probe: Probe, trail: Trail, promise: Mapping[Pair, Array], axes: Mapping[int, Mapping[int, str]], number: int
 ) -> tuple[str, str]:
     """The name of what is wrong, and a sentence, given the step at which the leak crosses."""
-    step, wrong = tape.steps[number], _wrong_masks(probe, tape, promise, axes)
-    if isinstance(step.module, nn.BatchNorm1d):
+    operation, wrong = trail.operations[number], _wrong_masks(probe, trail, promise, axes)
+    if isinstance(operation.module, nn.BatchNorm1d):
         return "batch norm", "in training it takes mean and variance over all tokens, the later ones, too"
-    path = _owners(probe).get(step.module, _paths(probe).get(step.module, ""))
-    attends = step.module in _owners(probe) or path in wrong
+    path = _owners(probe).get(operation.module, _paths(probe).get(operation.module, ""))
+    attends = operation.module in _owners(probe) or path in wrong
     name = wrong.get(path, "unobserved") if attends else None
-    if name and step.op in GATHER:
+    if name and operation.op in GATHER:
         return "mask after softmax", "the softmax runs over keys that are masked only afterwards, if at all"
     if name in SENTENCES:
         where = [other or "the model" for other, theirs in wrong.items() if theirs == name]
         return name, f"{SENTENCES[name]}, in {', '.join(where)}"
-    if step.op in GATHER:
+    if operation.op in GATHER:
         return "mean over time", "values of all tokens are gathered into one, which every token then sees"
     return "unknown", "here it gets from a token that may know of it to one that must not"
 
 
 def _wrong_masks(
-    probe: Probe, tape: Tape, promise: Mapping[Pair, Array], axes: Mapping[int, Mapping[int, str]]
+    probe: Probe, trail: Trail, promise: Mapping[Pair, Array], axes: Mapping[int, Mapping[int, str]]
 ) -> dict[str, str | None]:
     """What is wrong with the mask of every softmax over tokens, None if nothing is, by the attention's path."""
     wrong = {}
-    for path, number, mask in _softmaxes(probe, tape):
-        scores, last = axes.get(tape.parents(number)[0], {}), tape.steps[number].value.ndim - 1
+    for path, number, mask in _softmaxes(probe, trail):
+        scores, last = axes.get(trail.parents(number)[0], {}), trail.operations[number].value.ndim - 1
         queries, keys = scores.get(last - 1), scores.get(last)
         if queries and keys:
             may = [_may_know(probe, promise, queries, keys, column) for column in range(len(probe.real[keys]))]

@@ -126,6 +126,8 @@ def attention_head(
 
 def _masked(of: nn.Module | Patterns, inputs: tuple[Any, ...]) -> dict[str, Any]:
     """The patterns (B, T, S) of all heads as masked arrays."""
+    if not isinstance(of, nn.Module | Mapping):
+        raise TypeError(f"attention: given a {type(of).__name__}; give a Module, or what patterns() returned.")
     if not isinstance(of, nn.Module):
         return {name: np.ma.masked_equal(weights, 0.0, copy=False) for name, weights in of.items()}
     seen = patterns(of, *inputs)
@@ -150,8 +152,10 @@ def _one(name: str, weights: Any, sentence: int, source: Tokens, target: Tokens)
         raise ValueError(f"attention: {name!r} holds NaN. Where it comes from, minigrad.detect_anomaly() tells.")
     lengths = []
     for size, tokens in zip(chosen.shape, _roles(_path(name), source, target), strict=True):
-        if tokens is not None and len(tokens) > size:
-            raise ValueError(f"attention: {len(tokens)} tokens for {size} places of {name!r}. Give at most as many.")
+        if tokens is not None and not 0 < len(tokens) <= size:
+            raise ValueError(
+                f"attention: {len(tokens)} tokens for {size} places of {name!r}. Give at most as many, at least one."
+            )
         lengths.append(size if tokens is None else len(tokens))
     return chosen[: lengths[0], : lengths[1]]
 

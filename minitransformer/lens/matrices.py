@@ -53,6 +53,10 @@ def dependency_matrices(dependency: Dependency, source: Tokens = None, target: T
     >>> plot.numbers["decoder", "text"].tolist()
     [['depends', 'independent'], ['depends', 'depends']]
     """
+    if not isinstance(dependency, Dependency):
+        raise TypeError(
+            f"dependency_matrices(): given a {type(dependency).__name__}; give what lens.dependency() returned."
+        )
     matrices = dependency.matrices
     labels = {pair: _labels(matrix, source, target) for pair, matrix in matrices.items()}
     verdicts = {pair: _verdicts(matrix) for pair, matrix in matrices.items()}
@@ -72,7 +76,7 @@ def dependency_matrices(dependency: Dependency, source: Tokens = None, target: T
             axes.set_title(f"{matrix.output} x {matrix.input}: {state}", color="black" if matrix.holds else "#a03c00")
         words = [look.words for look in LOOKS.values()]
         fig.legend(_legend(), words, loc="outside lower left", ncols=2, fontsize=draw.SMALL, handleheight=1.2)
-        title = f"{dependency.model}: {'every mask holds' if dependency.holds else dependency.diagnosis}"
+        title = f"{dependency.model}: {dependency.headline if dependency.holds else dependency.diagnosis}"
         fig.suptitle(title, size=9, x=0.01, ha="left", weight="normal" if dependency.holds else "bold")
     return draw.Plot(fig, verdicts)
 

@@ -30,8 +30,10 @@ DEAD = 1e-3  # a row that lets through less of its gradient is dead
 def softmaxes(model: nn.Module) -> dict[str, tuple[str, str]]:
     """The modules with taps `scores` and `pattern`, before and after a softmax: path -> full names of the two taps.
 
-    Raises ValueError if there are none.
+    Raises ValueError if there are none, TypeError for what is no module.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"lens: the model is a {type(model).__name__}; give a Module, such as mt.load(folder).model.")
     names = dict.fromkeys(nn.tap_names(model))  # in their order
     stems = [name.removesuffix("scores") for name in names if f".{name}".endswith(".scores")]
     found = {stem.rstrip("."): (f"{stem}scores", f"{stem}pattern") for stem in stems if f"{stem}pattern" in names}

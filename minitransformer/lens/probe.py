@@ -39,6 +39,10 @@ class Probe:
     memory: str | None  # what capture() calls the result of the encoder, if there is one
 
     def __init__(self, model: nn.Module, src: Any, tgt: Any = None) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(
+                f"dependency(): the model is a {type(model).__name__}; give a Module, such as mt.load(folder).model."
+            )
         self.model = model
         paths = {module: path for path, module in model.named_modules()}
         parts: list[Any] = [getattr(model, name, None) for name in ("src_embed", "tgt_embed", "encoder")]

@@ -101,6 +101,9 @@ class Saturation(Mapping[str, Rows]):
         self.threshold = threshold
 
     def __getitem__(self, path: str) -> Rows:
+        if path not in self._rows:
+            near = get_close_matches(str(path), self._rows, n=3, cutoff=0.3) or list(self._rows)[:3]
+            raise KeyError(f"Saturation: there is no attention {path!r}. Near: {', '.join(map(repr, near))}.")
         return self._rows[path]
 
     def __iter__(self) -> Iterator[str]:
