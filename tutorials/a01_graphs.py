@@ -39,7 +39,8 @@ show(mg.graph(rec, title="b = a + a; c = b + b"), "a01-graph")
 #
 # Read the picture from below. `c`, our loss here, has gradient 1: if it grows by 1, it grows by 1. Two arrows lead from
 # `b` to `c`, because `b` is used twice. Each brings a gradient of 1 back, so `b` has 2. Two arrows lead from `a` to
-# `b`, each brings this 2 back, and `a` has **4**. Of course: $c = 4a$. (The 50% on an arrow is its share of the sum.)
+# `b`, each brings this 2 back, and `a` has **4**. Of course: $c = 4a$. (On an arrow stand the argument, the shape of
+# what is passed, and the part of the sum that comes back along it.)
 #
 # In symbols, write $\bar x$ for the gradient of the loss with respect to $x$. Each use of $x$ is an arrow from $x$ to
 # some node $u$, and each arrow brings back the gradient of $u$ times the slope along the arrow. They add up:
@@ -105,10 +106,10 @@ show(draw.Plot(fig, {"depth": depths, "calls": calls, "gradient": found}), "a01-
 # is right, but every doubling doubles its work, since it walks every *route* from the end to the start: $2^n$ routes
 # through $n+1$ nodes.
 #
-# Is that far-fetched? A Transformer is full of forks: each residual connection $x + f(x)$ uses $x$ twice, attention
-# uses it three times. Let us count the routes in one of the size of the original paper (six layers each side),
-# from the loss to the embedding of the source words. Counting needs no walk along routes: the routes to a node are the
-# sum of the routes to all nodes that use it. It is the chain rule again, with every slope set to 1.
+# Is that far-fetched? A **Transformer**, the network that this project is about, is full of forks: each of its
+# *residual connections* $x + f(x)$ uses $x$ twice. Let us count the routes in one with six layers on either side, as in
+# the original paper, from the loss to the very first parameter, the embedding of the source words. To count, one need
+# not walk: the routes to a node are those to all nodes that use it, added up. It is the chain rule with all slopes 1.
 
 # %%
 config = mt.TransformerConfig(src_vocab_size=20, d_model=16, nhead=2, num_encoder_layers=6, num_decoder_layers=6)
@@ -225,7 +226,7 @@ try:
     eager(end.node, np.ones(1), {})
 except RecursionError as error:
     print(f"eager: {error}; in order: {len(in_order(kahn(end.node), np.ones(1)))} nodes, no problem")
-print(f"different places: {np.mean(moved):.0%}; programs that agree to the last bit: {sum(bits)} of {len(bits)}")
+print(f"orders differ at {np.mean(moved):.0%} of the places; gradients agree to the last bit in {sum(bits)} programs")
 claim(
     "a01.2", "Any topological order gives the same gradients", "largest relative difference to the engine's", apart,
     "< 1e-12", "SUPPORTED", reason="but not to the last bit: (x + y) + z and x + (y + z) are rounded differently",
@@ -236,7 +237,7 @@ claim(
 # `backward` in `minigrad/core.py` takes the order of creation: of the nodes that have received something, the youngest.
 #
 # **Where not waiting is right.** Where every node is used only once, the first gradient that arrives is also the last,
-# and both quick walks are right and fast. It is sharing that breaks them.
+# and eager and impatient are the same walk, right and quick. It is sharing that breaks them.
 #
 # **Exercise.** Write a topological order and the walk yourself, for nodes that carry no running number:
 # `python -m tutorials.check a01`

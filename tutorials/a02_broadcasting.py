@@ -66,9 +66,9 @@ show(draw.Plot(fig, {"arrives": arrives, "b": b.grad.numpy()}), "a02-columns")
 #
 # $$\langle C b,\; g \rangle = \langle b,\; S g \rangle .$$
 #
-# Both sides say how much the loss changes if we go from 0 to $b$: the left one counts it after the copying, the right
-# one before it. Mathematicians say that $S$ is the transpose of $C$. The transpose of copying is summing; and read
-# backwards, the transpose of summing is copying, which is what `sum` does on its way back.
+# Take the simplest loss whose gradient is $g$, the sum $\langle y, g \rangle$. Both sides are its value: the left one
+# computed from the copies, the right one from $b$ itself. Mathematicians say that $S$ is the transpose of $C$. The
+# transpose of copying is summing; and read backwards, that of summing is copying: so does `sum` on its way back.
 #
 # ## All shapes
 # NumPy aligns shapes at their right ends. A dimension is repeated where it is missing, or has size 1 and the other
@@ -89,7 +89,8 @@ for small, large in (((4,), (6, 4)), ((6, 1), (6, 4)), ((), (6, 4)), ((1, 4), (6
 #
 # ## Measure: sum, mean or first row?
 # The definition decides: move one element of $b$ a little, and look how the loss changes. We take a loss that is not
-# simple, $\sum_{ij} w_{ij} \tanh(x_{ij} b_j)$ with random weights $w$, and compare three ways to make one row of $B$.
+# simple, $\sum_{ij} w_{ij} \tanh(x_{ij} b_j)$ with random weights $w$, and compare three ways to make one row of $B$,
+# and what the engine does.
 
 
 # %%
@@ -99,7 +100,7 @@ def loss(w, x, b):
 
 
 ways = {"sum": lambda g: g.sum(axis=0), "mean": lambda g: g.mean(axis=0), "first row": lambda g: g[0]}
-errors = {name: [] for name in ways}
+errors = {name: [] for name in (*ways, "engine")}
 for seed in range(fast(20, 5)):
     rng = np.random.default_rng(seed)
     x, w, b = rng.normal(size=(8, 5)), rng.normal(size=(8, 5)), rng.normal(size=5)
@@ -107,6 +108,9 @@ for seed in range(fast(20, 5)):
     every_copy = w * (1 - np.tanh(x * b) ** 2) * x  # the gradient of each copy of b, shape (8, 5)
     for name, way in ways.items():
         errors[name].append(np.linalg.norm(way(every_copy) - truth) / np.linalg.norm(truth))
+    bias = mg.tensor(b, requires_grad=True)
+    (mg.tensor(w) * (mg.tensor(x) * bias).tanh()).sum().backward()
+    errors["engine"].append(np.linalg.norm(bias.grad.data - truth) / np.linalg.norm(truth))
 print({name: f"{np.mean(e):.2g} +- {np.std(e, ddof=1):.1g}" for name, e in errors.items()})
 claim(
     "a02.1", "The gradient of what is broadcast is the sum over its copies", "relative error of the sum", errors["sum"],
@@ -159,8 +163,9 @@ claim(
 
 # %% [markdown]
 # A little agreement is drowned by noise while few share the parameter, and rules when many do: beyond some hundred
-# copies the middle curve turns from $\sqrt n$ to $n$. This is what a larger batch is good for. And since the size of
-# such a sum says first of all how many took part, losses are divided by the number of words, not added up.
+# copies the middle curve turns from $\sqrt n$ to $n$. This is what a larger batch is good for: it lifts what the
+# examples agree on above the noise. And since the size of such a sum says first of all how many took part, losses are
+# divided by the number of words, not added up.
 #
 # ## The trap
 # Broadcasting never complains if it can help it. Here predictions have the shape $(B, 1)$, targets $(B)$, and each of

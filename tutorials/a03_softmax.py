@@ -10,8 +10,10 @@
 # It stands in every attention of a Transformer (which word should I look at?) and at its end (which word comes next?).
 # If one derivative should be understood to the bottom, it is this one.
 #
-# **Predict.** `x` holds five scores, `x.softmax(-1).sum().backward()`. What is the gradient of the first score: large,
-# small, positive, negative? Write down a number.
+# The **gradient** of a number says by how much a result grows per unit by which the number grows, for very small steps.
+#
+# **Predict.** `x` holds five scores, and we compute the gradients of `x.softmax(-1).sum()`. What is that of the first
+# score: large, small, positive, negative? Write down a number.
 
 # %%
 import numpy as np
@@ -89,9 +91,9 @@ show(draw.Plot(fig, {factor: jacobian(softmax(factor * scores)) for factor in (1
 # **saturated**, and hardly any gradient comes through it.
 #
 # ## The way back, without the table
-# Going back, the softmax receives $g_i = \partial L / \partial y_i$, the gradient of the loss $L$ with respect to its
-# result, also called the **cotangent**. It has to return $\partial L / \partial x_j = \sum_i g_i J_{ij}$, since every
-# score moves every probability. Multiply it out:
+# Training makes one number small, the **loss** $L$. Going back from there, the softmax receives
+# $g_i = \partial L / \partial y_i$, the gradient with respect to its result, also called the **cotangent**. It has to
+# return $\partial L / \partial x_j = \sum_i g_i J_{ij}$, since every score moves every probability. Multiply it out:
 #
 # $$\frac{\partial L}{\partial x_j} = y_j \Big( g_j - \sum_i g_i\, y_i \Big)$$
 #
