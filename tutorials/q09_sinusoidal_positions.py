@@ -62,8 +62,8 @@ show(draw.Plot(fig, {"shift": shifts, "product": pe(50 + shifts) @ pe([50])[0]})
 #   \begin{pmatrix} \cos \omega_i k & \sin \omega_i k \\ -\sin \omega_i k & \cos \omega_i k \end{pmatrix}
 #   \begin{pmatrix} \sin \omega_i p \\ \cos \omega_i p \end{pmatrix}$$
 #
-# Look at the matrix: there is no $p$ in it. Put the $D/2$ small matrices on the diagonal of a large one, $R_k$ $(D,
-# D)$:
+# Look at the matrix: there is no $p$ in it. Put the $D/2$ small matrices on the diagonal of a large one, $R_k$
+# $(D, D)$:
 #
 # $$PE(p + k) = R_k \, PE(p) \quad \text{for every place } p$$
 #
@@ -108,9 +108,9 @@ claim(
 # %% [markdown]
 # ## It could reach arbitrarily far
 # In attention, place $p$ gives place $j$ the score $q \cdot k$: query $q = W_Q x_p$ and key $k = W_K x_j$, with
-# matrices $W_Q$, $W_K$ that are learnt. Suppose that words did not matter, only places. Choose $W_Q = R_{-3}$ and $W_K
-# = 1$. Then the score is $PE(p-3) \cdot PE(j)$, and by the curve it is largest at $j = p - 3$: a head that looks three
-# places back, built by hand. Does it ever miss?
+# matrices $W_Q$, $W_K$ that are learnt. Suppose that words did not matter, only places. Choose $W_Q = R_{-3}$ and
+# $W_K = 1$. Then the score is $PE(p-3) \cdot PE(j)$, and by the curve it is largest at $j = p - 3$: a head that looks
+# three places back, built by hand. Does it ever miss?
 
 # %%
 found = []

@@ -224,8 +224,8 @@ claim(
 #
 # What the answer leaves out is what it is for: to *compute* with what attention has *fetched*. It was not the only
 # thing that could: a second layer or more heads did it as well. **When is it needed?** When a place must combine what
-# it has by "and" and "if", in one layer, with few heads. It is the cheapest place to put hidden units: each costs $2D +
-# 1$ parameters and no look at any other word.
+# it has by "and" and "if", in one layer, with few heads. It is the cheapest place to put hidden units: each costs
+# $2D + 1$ parameters and no look at any other word.
 #
 # **Limits.** A table of 64 entries. In large models the FFN also stores facts, as the second paper below argues; this
 # lesson does not measure it.

@@ -1,0 +1,31 @@
+"""Wrong answers to q16."""
+
+import numpy as np
+
+
+def softmax(x):
+    """Of the last dimension."""
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def after_softmax(scores):
+    """The future stands in the denominator."""
+    return softmax(scores) * np.tri(scores.shape[-1])
+
+
+def renormalised(scores):
+    """Masked afterwards and divided again: right but for rounding, and for huge scores."""
+    masked = softmax(scores) * np.tri(scores.shape[-1])
+    return masked / np.maximum(masked.sum(axis=-1, keepdims=True), 1e-300)
+
+
+WRONG = {
+    "mask after softmax": {"weights": after_softmax},
+    "divided again": {"weights": renormalised},
+    "off by one": {"weights": lambda s: softmax(np.where(np.tri(s.shape[-1], k=1, dtype=bool), s, -np.inf))},
+    "transposed": {"weights": lambda s: softmax(np.where(np.tri(s.shape[-1], dtype=bool).T, s, -np.inf))},
+    "no shift": {
+        "inputs_and_labels": lambda text, begin, end: (np.pad(text, ((0, 0), (1, 0)), constant_values=begin),) * 2
+    },
+}
