@@ -100,6 +100,8 @@ def claim(
     _write(card)
     if measured != verdict:
         raise VerdictFlipped(f"{card!r}\n    The lesson says {verdict}.")
+    if not in_notebook():
+        print(card)
     return card
 
 
@@ -112,12 +114,17 @@ def _write(card: Claim) -> None:
     path.write_text(json.dumps(sorted(cards, key=lambda c: c["id"]), indent=1) + "\n", encoding="utf-8")
 
 
+def in_notebook() -> bool:
+    """Whether cells show their last value: in a notebook, and where the site is built."""
+    return "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
+
+
 def show(thing: Any, name: str) -> Any:
     """Show a figure, graph, table or card: in a notebook or on the site here, from a script in build/lessons/.
 
     name: of the file that a script writes, "q04-ecdf".
     """
-    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+    if in_notebook():
         return thing
     if hasattr(thing, "save"):
         folder = BUILD / "lessons"

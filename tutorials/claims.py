@@ -1,0 +1,70 @@
+"""Run every lesson in full, and put all claim cards into one table: python -m tutorials.claims
+
+It takes some ten minutes, and writes tutorials/CLAIMS.md. A lesson whose verdict has flipped is named, and the exit code
+is 1.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+TABLE = FOLDER / "CLAIMS.md"
+
+
+def run(path: Path, build: Path) -> tuple[list[dict[str, Any]], float, str]:
+    """Run a lesson in full: its cards, the seconds it took, and what went wrong, "" if nothing did."""
+    settings = {"TUTORIALS_FAST": "0", "TUTORIALS_BUILD": str(build), "PYTHONPATH": str(FOLDER.parent)}
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, path], env=os.environ | settings, capture_output=True, text=True, check=False
+    )
+    cards = build / "claims" / f"{path.stem[:3]}.json"
+    found = json.loads(cards.read_text(encoding="utf-8")) if cards.exists() else []
+    return found, time.monotonic() - began, done.stderr.strip() if done.returncode else ""
+
+
+def table(lessons: dict[str, tuple[list[dict[str, Any]], float]]) -> str:
+    """All cards as a page of Markdown."""
+    machine = f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
+    rows = [
+        "# Claims, and what the lessons measured",
+        "",
+        f"Each number is the mean over the seeds and their standard deviation. {datetime.date.today()}, {machine}. "
+        "`python -m tutorials.claims` runs all lessons in full and writes this page. *usual*: the claim is (a part of) "
+        "the answer that is usually given.",
+    ]
+    for name, (cards, seconds) in lessons.items():
+        rows += ["", f"## {name} ({seconds:.0f} s)", "", "| | claim | usual | measured | needs | seeds | verdict |"]
+        rows.append("|---|---|---|---|---|---|---|")
+        for c in cards:
+            cells = [c["id"], c["statement"], "yes" if c["usual"] else "", f"{c['statistic']}: {c['mean']:.3g} ± "]
+            cells[-1] += f"{c['spread']:.2g}"
+            cells += [f"{c['relation']} {c['threshold']:g}", str(len(c["seeds"])), f"**{c['verdict']}** {c['reason']}"]
+            rows.append("| " + " | ".join(cell.strip().replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def main() -> int:
+    """Run the command."""
+    lessons, failed = {}, False
+    with tempfile.TemporaryDirectory() as build:
+        for path in sorted(FOLDER.glob("[aqc][0-9][0-9]_*.py")):
+            cards, seconds, error = run(path, Path(build))
+            print(f"{path.stem}: {len(cards)} cards in {seconds:.0f} s {error[-400:]}", flush=True)
+            lessons[path.stem], failed = (cards, seconds), failed or bool(error)
+    TABLE.write_text(table(lessons), encoding="utf-8")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
