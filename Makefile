@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint check bench instruments
+.PHONY: demo test lint check bench instruments claims
 .NOTPARALLEL:
 
 # Train the English-to-French number translator and show what it does with numbers it has never seen. The second time:
@@ -30,6 +30,10 @@ bench: $(VENV)/.bench
 # minutes; only to see it work: make instruments ARGS=--quick.
 instruments: $(VENV)/.demo
 	$(BIN)/python tutorials/instruments.py $(ARGS)
+
+# Run every lesson in full and write what came out to tutorials/CLAIMS.md: about ten minutes.
+claims: $(VENV)/.demo
+	$(BIN)/python -m tutorials.claims
 
 # Everything that has to pass before a change goes in.
 check: lint test

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from minigrad import kernels
-from tutorials import lesson
+from tutorials import claims, lesson
 
 ROOT = Path(__file__).parents[1]
 LESSONS = sorted(path for path in (ROOT / "tutorials").glob("[aqc][0-9][0-9]_*.py"))
@@ -88,3 +88,20 @@ def test_a_claim_that_cannot_be_settled_is_refused(change, build):
     arguments = {"values": [1.0], "needs": "> 0.9", "verdict": "SUPPORTED"} | change
     with pytest.raises(ValueError, match=r"claim\(\): q99.1 needs"):
         lesson.claim("q99.1", "s", "t", **arguments)
+
+
+# -------------------------------------------------------------------------------------------------- the table of claims
+def test_the_table_holds_every_card(tmp_path):
+    path = tmp_path / "q99_x.py"
+    path.write_text(
+        "from tutorials.lesson import claim\n"
+        'claim("q99.1", "a | b", "size", [1.0, 3.0], "> 0", "SUPPORTED", usual=True)\n'
+        'claim("q99.2", "no", "size", [1.0], "> 2", "SUPPORTED")\n',
+        encoding="utf-8",
+    )
+    cards, seconds, error = claims.run(path, tmp_path)
+    assert [card["id"] for card in cards] == ["q99.1", "q99.2"]
+    assert "The lesson says SUPPORTED" in error
+    page = claims.table({"q99_x": (cards, seconds)})
+    assert "| q99.1 | a \\| b | yes | size: 2 ± 1.4 | > 0 | 2 | **SUPPORTED** |" in page
+    assert "**REFUTED**" in page

@@ -1,7 +1,7 @@
 """Run every lesson in full, and put all claim cards into one table: python -m tutorials.claims
 
-It takes some ten minutes, and writes tutorials/CLAIMS.md. A lesson whose verdict has flipped is named, and the exit code
-is 1.
+It takes some ten minutes, and writes tutorials/CLAIMS.md. A lesson whose verdict has flipped is named, and the exit
+code is 1.
 """
 
 from __future__ import annotations
