@@ -1,0 +1,250 @@
+# %% [markdown]
+# # Question 15. How do encoder and decoder interact?
+#
+# A Transformer that translates has two halves. The **encoder** reads the source sentence, $S$ tokens. The **decoder**
+# writes the target, $T$ tokens, one after the other. Where do they meet? And how did it go before Transformers?
+#
+# **The usual answer.** "They meet in cross-attention: the queries Q come from the decoder, the keys K and the values V
+# from the encoder's output."
+#
+# The encoder's output is one vector per source token, a table $M$ $(S, D)$, called the **memory**. The decoder has
+# $x$ $(T, D)$. Cross-attention (with one head, for short) is
+#
+# $$z = \mathrm{softmax}\left(\frac{Q K^\top}{\sqrt{d_k}}\right) V, \qquad
+#   Q = x W_Q, \quad K = M W_K, \quad V = M W_V.$$
+#
+# $d_k$ is the number of entries of a query. Row $t$ of the softmax says how much of every source token goes into the
+# target place $t$.
+#
+# **Predict.** Training changes the encoder only through the memory, and the gradient arrives there in two ways: through
+# the keys ("be found more easily") and through the values ("say something else"). In a model with random weights, what
+# share of the gradient comes through the keys? And after training? Write down two numbers.
+
+# %%
+import time
+
+import numpy as np
+
+import minigrad as mg
+import minitransformer as mt
+from minigrad import draw, nn
+from minitransformer import lens
+from tutorials import toys
+from tutorials.lesson import claim, fast, show
+
+V, T = 8, 6  # words, which are the numbers 3 to 10; tokens in a sentence
+SEEDS = range(fast(5, 3))
+
+
+def transformer(seed, N=1):
+    """N layers in each half, two heads."""
+    mg.manual_seed(seed)
+    settings = {"d_model": 32, "nhead": 2, "dim_feedforward": 64, "dropout": 0.0}
+    config = mt.TransformerConfig(src_vocab_size=V + 3, num_encoder_layers=N, num_decoder_layers=N, **settings)
+    return mt.Transformer(config)
+
+
+source, target = np.array([[5, 6, 7, 8, 9]]), np.array([[1, 9, 8]])
+found = lens.dependency(transformer(0, N=2), source, target)
+
+# %% [markdown]
+# ## See it: what depends on what
+# Down are results, across tokens. Blue: the result depends on the token. Its gradient is not exactly 0, or it changes
+# when another token is put there.
+
+# %%
+show(lens.dependency_matrices(found), "q15-dependency")
+
+# %% [markdown]
+# Every place of the encoder sees the whole source, and *nothing* of the target. Every place of the decoder sees all
+# of the source, and of the target what has been written. The memory is made once and kept. It is a one-way street.
+#
+# ## Measure: where do Q, K and V come from?
+# We change one source token and look at the queries; then one target token, and look at keys and values.
+
+
+# %%
+def change(model, names, sources, targets):
+    """How much the named numbers inside the model change from the first pair of sentences to the second."""
+    seen = []
+    for pair in zip(sources, targets):
+        with nn.capture(model, *names) as taps:
+            model(*pair)
+        seen.append([taps[name].data for name in names])
+    return max(np.abs(one - other).max() for one, other in zip(*seen))
+
+
+q_first, q_second, kv, blind = [], [], [], []
+other_source, other_target = np.where(source == 7, 4, source), np.where(target == 1, 4, target)
+for seed in SEEDS:
+    model = transformer(seed, N=2).double().eval()
+    first, second = (f"decoder.layers.{number}.cross_attn" for number in (0, 1))
+    sources, targets = (source, other_source), (target, other_target)
+    q_first.append(change(model, [f"{first}.q"], sources, (target, target)))
+    q_second.append(change(model, [f"{second}.q"], sources, (target, target)))
+    kv.append(change(model, [f"{at}.{name}" for at in (first, second) for name in "kv"], (source, source), targets))
+    blind.append(int(lens.dependency(model, source, target, seed=seed)["encoder", "target"].depends.sum()))
+claim(
+    "q15.1", "Keys and values come from the encoder's output", "their change when the target changes, two layers", kv,
+    "== 0", "SUPPORTED", usual=True, reason="all layers of the decoder look at one memory, the last output",
+)  # fmt: skip
+
+# %%
+claim(
+    "q15.2", "The queries come from the decoder", "their change with the source, first layer", q_first, "== 0",
+    "SUPPORTED", usual=True,
+)  # fmt: skip
+
+# %%
+claim(
+    "q15.3", "So queries know nothing of the source", "their change with the source, second layer",
+    q_second, "< 0.001", "REFUTED", reason="what the first layer fetched is in x: the second asks a better question",
+)  # fmt: skip
+claim(
+    "q15.4", "The encoder sees nothing of the target", "pairs of places that depend", blind, "== 0", "SUPPORTED",
+)  # fmt: skip
+
+# %% [markdown]
+# ## The ancestor
+# Before the Transformer, both halves were **recurrent networks**: one vector, the state, is changed by one token after
+# the other (here by a GRU, a cell with gates that decide what to keep). At first the decoder got the last state of the
+# encoder and nothing else: a whole sentence in one vector. Then Bahdanau, Cho and Bengio let it look back, with
+#
+# $$e_{tj} = v^\top \tanh(W s_{t-1} + U h_j), \qquad c_t = \sum_j \mathrm{softmax}(e_t)_j \, h_j.$$
+#
+# $s_{t-1}$ is the decoder's state, the query; $h_j$ the encoder's state at place $j$: $U h_j$ is its key, and $h_j$ its
+# value. The same street, with another score. The library has both models, with one interface.
+#
+# The task: write the sentence backwards. Both have about as many parameters. The third is the second with the weights
+# of attention set to 0: the old way. All have the same steps and learning rate.
+
+
+# %%
+class Writer(nn.Module):
+    """A model that reads source and target as a pair."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pair):
+        """To logits (B, T, V)."""
+        return self.model(*pair)
+
+
+def reverse(rng, batch=32):
+    """The source, with the target one step late (1 begins a sentence); and what is to be written."""
+    src = rng.integers(3, V + 3, (batch, T))
+    return (src, np.insert(src[:, :0:-1], 0, 1, axis=1)), src[:, ::-1].copy()
+
+
+def gru(seed):
+    """One recurrent layer in each half, with attention between them."""
+    mg.manual_seed(seed)
+    return mt.GRUSeq2Seq(mt.GRUConfig(src_vocab_size=V + 3, d_model=24, hidden_size=24, attention_size=24))
+
+
+def key_share(model):
+    """The share of the gradient at the memory that comes through the keys, for a random cotangent of the logits."""
+    rng = np.random.default_rng(0)
+    with mg.record(model) as rec, nn.capture(model, "*cross_attn.k"):  # one who looks inside: no fused operations
+        logits = model(*reverse(rng)[0])
+        logits.backward(rng.standard_normal(logits.shape).astype(logits.dtype))
+    return sum(row.share for row in rec.ledger("*cross_attn.k_proj.linear") if row.parent.startswith("encoder"))
+
+
+def train(make, edits, seed):
+    """Train; the loss of every step, seconds of the processor, how much is right when it writes alone, the model."""
+    model, began = make(seed), time.process_time()
+    with nn.patch(model, edits):
+        losses = toys.train(Writer(model), reverse, fast(350, 220), lr=5e-3, seed=seed)
+        seconds = time.process_time() - began
+        (src, _), out = reverse(np.random.default_rng(1_000), batch=128)
+        with mt.evaluating(model):
+            written = mt.greedy(model, src, max_len=T)
+    written = np.pad(written, ((0, 0), (0, T - written.shape[1])))
+    return losses, seconds, (written == out).mean(), model
+
+
+KINDS = {
+    "Transformer": (transformer, {}, draw.BLUE, "-"),
+    "GRU + attention": (gru, {}, draw.ORANGE, "--"),
+    "GRU alone": (gru, {"decoder.attention.pattern": lambda weights: 0 * weights}, draw.VERMILLION, ":"),
+}
+at_start = [key_share(transformer(seed)) for seed in SEEDS]
+runs = {name: [train(make, edits, seed) for seed in SEEDS] for name, (make, edits, *_) in KINDS.items()}
+right = {name: [run[2] for run in rows] for name, rows in runs.items()}
+print({name: rows[0][3].num_parameters()["total"] for name, rows in runs.items()}, "parameters;", right)
+
+# %%
+with draw.figure(8, 3) as fig:
+    panels = fig.subplots(1, 2, sharey=True)
+    for name, (_, _, colour, style) in KINDS.items():
+        curve, seconds = (np.mean([run[part] for run in runs[name]], axis=0) for part in (0, 1))
+        panels[0].plot(curve, color=colour, ls=style, label=f"{name}: {np.mean(right[name]):.0%} right")
+        panels[1].plot(np.linspace(0, seconds, len(curve)), curve, color=colour, ls=style)
+    panels[0].set(xlabel="step", ylabel="loss", title="equal parameters, equal steps")
+    panels[1].set(xlabel="seconds of the processor", title="the same, by time")
+    panels[0].legend(fontsize=draw.SMALL)
+show(draw.Plot(fig, {name: np.array([run[0] for run in rows]) for name, rows in runs.items()}), "q15-training")
+
+# %% [markdown]
+# Both with attention learn it in about as many steps; a step of the ancestor takes longer. Seconds differ from machine
+# to machine, so the card counts something else: the longest chain of operations, each waiting for the one before. How
+# much longer is it if sentences are twice as long?
+
+
+# %%
+def chain(model, T):
+    """The longest chain of operations that wait for each other, forwards, for sentences of T tokens."""
+    with mg.record(model) as rec:
+        model(np.full((1, T), 5), np.full((1, T), 5))
+    depth = {}
+    for step in rec.steps:
+        depth[step] = 1 + max((depth.get(edge.parent, 0) for edge in step.inputs), default=0)
+    return max(depth.values())
+
+
+growth = {make: [chain(make(seed), 2 * T) / chain(make(seed), T) for seed in SEEDS] for make in (transformer, gru)}
+with_attention = right["GRU + attention"]
+claim("q15.5", "The ancestor solves it, too", "accuracy, writing alone", with_attention, "> 0.8", "SUPPORTED")
+
+# %%
+claim(
+    "q15.6", "It is the attention that does it, not the recurrence", "accuracy with attention minus without",
+    list(np.subtract(with_attention, right["GRU alone"])), "> 0.2", "SUPPORTED",
+)  # fmt: skip
+
+# %%
+claim(
+    "q15.7", "The recurrence costs a chain that grows with the text", "chain of the GRU at 2 T / at T, in parts of "
+    "the Transformer's", list(np.divide(growth[gru], growth[transformer])), "> 1.5", "SUPPORTED",
+)  # fmt: skip
+
+# %% [markdown]
+# ## The two ways into the memory
+# Your two numbers. The ledger of a recording says what share of a gradient came along each edge of the graph.
+
+# %%
+print("the share of the keys, trained:", [f"{key_share(run[3]):.2f}" for run in runs["Transformer"]])
+claim(
+    "q15.8", "At the start the encoder learns mostly through the values", "share of the gradient through the keys",
+    at_start, "< 0.4", "SUPPORTED", reason="scores are small, weights nearly equal: it matters little who is found",
+)  # fmt: skip
+
+# %% [markdown]
+# At the start the softmax is nearly flat: a token's value counts in every mean, a better key moves little. In most
+# trained models the keys have a larger share, about 0.5 in runs of 220 steps and 0.3 in runs of 350. A share is a
+# projection on the whole gradient, and here the gradients at the logits are random, not those of the loss.
+#
+# **What the usual answer gets wrong, where it is right, and when.** It is right, word for word. It leaves out: each
+# layer of the decoder asks anew, from the second on with queries that know of the source, and all ask one memory, the
+# *last* output of the encoder, not that of their own height. The memory never sees the target. And the idea is older
+# than the Transformer: on this small task, with as many parameters, the recurrent ancestor with attention does as well.
+# What the Transformer has over it is the shorter chain, in training. When it *writes*, it too goes word by word.
+#
+# **Exercise.** Cross-attention, and the two ways of its gradient: `python -m tutorials.check q15`
+#
+# **References.** A. Vaswani et al., *Attention Is All You Need* (2017), sections 3.1 and 3.2.3. D. Bahdanau, K. Cho and
+# Y. Bengio, *Neural Machine Translation by Jointly Learning to Align and Translate* (2015), section 3. I. Sutskever,
+# O. Vinyals and Q. V. Le, *Sequence to Sequence Learning with Neural Networks* (2014).
