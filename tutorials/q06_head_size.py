@@ -103,9 +103,9 @@ claim(
 
 # %%
 x = mg.randn(B, 4 * T, D)
-for H in (1, 8, 64):
-    seconds = min(repeat(lambda layer=mt.MultiHeadAttention(D, H): layer(x, x, x), number=1, repeat=8))
-    print(f"{H} x {D // H}: {1000 * seconds:.1f} ms")
+for layer in [mt.MultiHeadAttention(D, H) for H in (1, 8, 64)]:
+    seconds = min(repeat(lambda layer=layer: layer(x, x, x), number=1, repeat=8))
+    print(f"{layer.nhead} x {layer.head_dim}: {1000 * seconds:.1f} ms")
 
 # %% [markdown]
 # ## Measure: how small is too small?
