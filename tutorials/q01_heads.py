@@ -94,15 +94,15 @@ claim(
 )  # fmt: skip
 
 # %%
-for number, name, statement, verdict in (
-    (2, "2 x 16", "Two heads answer both questions", "SUPPORTED"),
-    (3, "1 x 32", "One head answers both questions", "REFUTED"),
-    (4, "1 x 64", "One head answers both questions if it is twice as large", "REFUTED"),
-    (5, "1 x 32\nand FFN", "One head answers both, if a feed-forward network follows", "SUPPORTED"),
-):
-    print(
-        claim(f"q01.{number}", statement, "right answers, worse question", right[name].min(axis=1), "> 0.95", verdict)
+[
+    claim(f"q01.{number}", statement, "right answers, worse question", right[name].min(axis=1), "> 0.95", verdict)
+    for number, name, statement, verdict in (
+        (2, "2 x 16", "Two heads answer both questions", "SUPPORTED"),
+        (3, "1 x 32", "One head answers both questions", "REFUTED"),
+        (4, "1 x 64", "One head answers both questions if it is twice as large", "REFUTED"),
+        (5, "1 x 32\nand FFN", "One head answers both, if a feed-forward network follows", "SUPPORTED"),
     )
+]
 
 # %% [markdown]
 # ## Why one head cannot

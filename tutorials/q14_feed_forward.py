@@ -227,7 +227,8 @@ claim(
 # it has by "and" and "if", in one layer, with few heads. It is the cheapest place to put hidden units: each costs
 # $2D + 1$ parameters and no look at any other word.
 #
-# **Limits.** A table of 64 entries. In large models the FFN also stores facts, as the second paper below argues; this
+# **Limits.** A table of 64 entries, and 400 steps: of five models with two heads and no FFN, one got 0.955 of it right
+# after 800, so "not enough" means "not in this time". In large models the FFN also stores facts, as the second paper below argues; this
 # lesson does not measure it.
 #
 # **Exercise.** Build, by hand, an FFN that knows a table: `python -m tutorials.check q14`
