@@ -228,8 +228,8 @@ claim(
 # $2D + 1$ parameters and no look at any other word.
 #
 # **Limits.** A table of 64 entries, and 400 steps: of five models with two heads and no FFN, one got 0.955 of it right
-# after 800, so "not enough" means "not in this time". In large models the FFN also stores facts, as the second paper below argues; this
-# lesson does not measure it.
+# after 800, so "not enough" means "not in this time". In large models the FFN also stores facts, as the second paper
+# below argues; this lesson does not measure it.
 #
 # **Exercise.** Build, by hand, an FFN that knows a table: `python -m tutorials.check q14`
 #
