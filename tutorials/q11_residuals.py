@@ -221,18 +221,18 @@ claim(
 # %% [markdown]
 # ## The ledger: which way did the gradient come?
 # The gradient of $x$ is a sum: what came past $f$ and what came through it, each with a share. Multiplied out, all the
-# $(I + J_n)$ are a sum over $2^{2N}$ ways. How many parts does a way cross? At the start mostly none; trained, 2 or 3.
+# $(I + J_n)$ are a sum over $2^{2N}$ ways. How many parts does a way cross? At the start mostly none; trained, 1 or 2.
 
 # %%
-records = {}
+records, shares, (ids, labels) = {}, {}, task(np.random.default_rng(0))
 for name, model in {"at the start": reader(4, True, causal=True), "trained": trained[4, True]}.items():
-    ids, labels = task(np.random.default_rng(0))
     with mg.record(model) as records[name]:
-        mg.ops.cross_entropy(model(ids).flatten(0, -2), labels.reshape(-1), ignore_index=toys.NOTHING).backward()
+        loss = mg.ops.cross_entropy(model(ids).flatten(0, -2), labels.reshape(-1), ignore_index=toys.NOTHING)
+        shares[name] = mg.trace.crossing_shares(loss, model.embed.weight)
+        loss.backward()
 show(draw.residual_ledger(records), "q11-ledger")
-
 # %%
-show(draw.path_shares(records, "embed.weight"), "q11-paths")
+show(draw.path_shares(shares, "the embedding"), "q11-paths")
 
 # %% [markdown]
 # **What the usual answer gets wrong, where it is right, and when.** Faster, deeper, and the input is kept: all three
