@@ -197,8 +197,9 @@ claim(
 # what is read comes from the encoder, and that is where the gradient goes.
 #
 # Shares can be multiplied along a route and added over routes. The printed line splits the gradient of the source
-# embedding by the number of branches that it came through on its way from the loss: again the parts sum to 1. There is
-# no route with 0 branches, since from the loss to the source words one has to go through an attention.
+# embedding by the number of branches that it came through on its way from the loss: again the parts sum to 1. It is an
+# estimate, as a share does not know where its gradient was before; `mg.trace.crossings` takes the gradient apart
+# exactly. There is no route with 0 branches: from the loss to the source words one has to go through an attention.
 #
 # ## Does looking change anything?
 # A recording that changed the numbers would be of no use. So: the same step, recorded and not, compared bit by bit.
