@@ -211,13 +211,12 @@ def test_a_wrong_mask_without_a_name():
 
 def test_leaks_between_the_sides_of_a_transformer(rng):
     model = small_model()
-    everything = lambda mask: np.ones_like(mask)  # noqa: E731
-    with with_mask(model, "decoder.*.cross_attn", everything):
+    with with_mask(model, "decoder.*.cross_attn", np.ones_like):
         found = dependency(model, SRC, TGT)
     assert found["decoder", "source"].leaks == [(t, 3) for t in range(5)]
     assert found.diagnosis == "padding"
     assert "cross_attn" in found.leaks[0].crossing.module
-    with with_mask(model, "decoder.*.self_attn", everything):
+    with with_mask(model, "decoder.*.self_attn", np.ones_like):
         found = dependency(model, SRC, TGT)
     assert set(found["decoder", "target"].leaks) >= set(zip(*np.nonzero(future(5)), strict=True))
     assert found.diagnosis == "missing mask"

@@ -41,7 +41,7 @@ class EdgeRow(NamedTuple):
     norm: float | None
 
 
-class ModuleRow(NamedTuple):
+class ModuleChange(NamedTuple):
     """A row of `Comparison.modules`: gradient norms of all parameters in a module together, and of its output."""
 
     module: str
@@ -126,8 +126,8 @@ class Comparison:
             if depth is None or len(path.split(".")) * (path != "") <= depth:
                 parameters = parameters_a.get(path), parameters_b.get(path)
                 outputs = outputs_a.get(path), outputs_b.get(path)
-                rows.append(ModuleRow(path, *parameters, _change(*parameters), *outputs, _change(*outputs)))
-        return Table("norms of gradients, and log10 of the change from a to b", ModuleRow, rows)
+                rows.append(ModuleChange(path, *parameters, _change(*parameters), *outputs, _change(*outputs)))
+        return Table("norms of gradients, and log10 of the change from a to b", ModuleChange, rows)
 
     def _row(self, pair: Pair) -> ComparisonRow:
         names = [r.name(step) for r, step in zip((self.a, self.b), pair, strict=True) if step is not None]
