@@ -14,6 +14,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from tutorials import boxes
+
 FAST = os.environ.get("TUTORIALS_FAST") == "1"
 BUILD = Path(os.environ.get("TUTORIALS_BUILD", "build"))
 VERDICTS = SUPPORTED, REFUTED, NOT_SETTLED = "SUPPORTED", "REFUTED", "NOT SETTLED"
@@ -50,6 +52,9 @@ class Claim(dict[str, Any]):
             f"[{self['verdict']}] {self['id']}: {self['statement']}\n"
             f"    {self['statistic']}: {numbers} over {len(self['seeds'])} seeds; the claim needs {rule}{reason}"
         )
+
+    def _repr_html_(self) -> str:
+        return boxes.box(self)
 
 
 def claim(
@@ -119,6 +124,12 @@ def in_notebook() -> bool:
     return "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
 
 
+def list_of_boxes(things: list[Any]) -> str | None:
+    """A list of cards as HTML, one box below the other; None, so that it is shown as it always is, for other lists."""
+    are_cards = bool(things) and all(isinstance(thing, Claim) for thing in things)
+    return "".join(map(boxes.box, things)) if are_cards else None
+
+
 def show(thing: Any, name: str) -> Any:
     """Show a figure, graph, table or card: in a notebook or on the site here, from a script in build/lessons/.
 
@@ -133,3 +144,8 @@ def show(thing: Any, name: str) -> Any:
         print(f"{name}: {thing.save(folder / f'{name}{suffix}')}")
     print(thing)
     return None
+
+
+if in_notebook():  # where a card shows itself, so does a list of them
+    formatters = sys.modules["IPython"].get_ipython().display_formatter.formatters
+    formatters["text/html"].for_type(list, list_of_boxes)

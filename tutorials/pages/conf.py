@@ -1,0 +1,16 @@
+"""How Sphinx renders the pages: what is read is in build/pages/sources, written there by `python -m tutorials.pages`."""
+
+project = "minigrad and minitransformer"
+html_title = "minigrad and minitransformer"
+html_theme = "furo"
+# The last one brings MathJax along, so that formulas need no network.
+extensions = ["myst_nb", "sphinx-mathjax-offline"]
+nb_execution_mode = "off"  # the notebooks have been run
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+html_static_path = ["static"]
+html_css_files = ["pages.css"]
+html_js_files = ["cards.js", "zoom.js"]
+html_copy_source = False
+html_show_copyright = False
