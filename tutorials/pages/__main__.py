@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import os
 import platform
+import re
 import shutil
 import sys
 import time
@@ -35,12 +36,16 @@ def notebook(path: Path) -> nbformat.NotebookNode:
     """A lesson as a notebook that has not been run."""
     book = jupytext.read(path, fmt="py:percent")
     book.metadata["kernelspec"] = KERNEL
+    for cell in book.cells:
+        shown = re.search(r'show\(.*"([\w-]+)"\)', cell.source, re.DOTALL)
+        if cell.cell_type == "code":  # what is read out to those who do not see the picture
+            cell.metadata["mystnb"] = {"image": {"alt": f"picture {shown[1]}" if shown else "picture"}}
     return book
 
 
 def fingerprint(path: Path, quick: bool) -> str:
     """What decides the outcome of a lesson: its text, all that it may import, and how much it is to do."""
-    sources = [path, FOLDER / "boxes.py", FOLDER / "lesson.py", FOLDER / "toys.py"]
+    sources = [path, Path(__file__), FOLDER / "boxes.py", FOLDER / "lesson.py", FOLDER / "toys.py"]
     sources += sorted(file for package in ("minigrad", "minitransformer") for file in (ROOT / package).rglob("*.py"))
     digest = hashlib.sha256(str(quick).encode())
     for source in sources:

@@ -13,4 +13,5 @@ html_static_path = ["static"]
 html_css_files = ["pages.css"]
 html_js_files = ["cards.js", "zoom.js"]
 html_copy_source = False
+html_use_index = False
 html_show_copyright = False
