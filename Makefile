@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint check bench instruments claims
+.PHONY: demo test lint check bench instruments claims tutorials notebooks
 .NOTPARALLEL:
 
 # Train the English-to-French number translator and show what it does with numbers it has never seen. The second time:
@@ -35,14 +35,24 @@ instruments: $(VENV)/.demo
 claims: $(VENV)/.demo
 	$(BIN)/python -m tutorials.claims
 
+# Run the lessons and make pages of them that open without a network: build/site/index.html. In full that takes about
+# MINUTES, in the short form MINUTES: make tutorials ARGS=--quick. The second time only what has changed is run.
+tutorials: $(VENV)/.docs
+	$(BIN)/python -m tutorials.pages $(ARGS)
+
+# The lessons as notebooks that have not been run: build/notebooks.
+notebooks: $(VENV)/.docs
+	$(BIN)/python -m tutorials.pages --notebooks $(ARGS)
+
 # Everything that has to pass before a change goes in.
 check: lint test
 
 # An empty file that is younger than pyproject.toml says that the installation is up to date.
 $(VENV)/.demo: EXTRAS = draw
-$(VENV)/.test: EXTRAS = draw,test
-$(VENV)/.bench: EXTRAS = draw,test,bench
-$(VENV)/.demo $(VENV)/.test $(VENV)/.bench: pyproject.toml
+$(VENV)/.docs: EXTRAS = draw,docs
+$(VENV)/.test: EXTRAS = draw,docs,test
+$(VENV)/.bench: EXTRAS = draw,docs,test,bench
+$(VENV)/.demo $(VENV)/.docs $(VENV)/.test $(VENV)/.bench: pyproject.toml
 	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('$(PYTHON) is Python %d.%d, but 3.11 is needed. Try: make $(MAKECMDGOALS) PYTHON=python3.11' % sys.version_info[:2])"
 	@$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@echo "Installing into $(VENV); this can take a minute."

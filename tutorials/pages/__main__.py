@@ -43,35 +43,35 @@ def notebook(path: Path) -> nbformat.NotebookNode:
     return book
 
 
-def fingerprint(path: Path, quick: bool) -> str:
-    """What decides the outcome of a lesson: its text, all that it may import, and how much it is to do."""
-    sources = [path, Path(__file__), FOLDER / "boxes.py", FOLDER / "lesson.py", FOLDER / "toys.py"]
+def fingerprint(book: nbformat.NotebookNode, quick: bool) -> str:
+    """What decides what a lesson shows: its cells, all that it may import, and how much it is to do."""
+    sources = [FOLDER / "boxes.py", FOLDER / "lesson.py", FOLDER / "toys.py"]
     sources += sorted(file for package in ("minigrad", "minitransformer") for file in (ROOT / package).rglob("*.py"))
-    digest = hashlib.sha256(str(quick).encode())
+    digest = hashlib.sha256(repr((quick, [(cell.source, cell.metadata) for cell in book.cells])).encode())
     for source in sources:
         digest.update(source.read_bytes())
     return digest.hexdigest()
 
 
-def execute(path: Path, folder: Path, quick: bool) -> Path:
+def execute(path: Path, folder: Path, quick: bool) -> None:
     """Run a lesson, unless it has been run as it is, and write NAME.ipynb and claims/ into the folder.
 
     Raises CellExecutionError if a cell does, and CellTimeoutError.
     """
-    done, print_of = folder / f"{path.stem}.ipynb", fingerprint(path, quick)
-    if done.exists() and nbformat.read(done, as_version=4).metadata.get("fingerprint") == print_of:
-        return done
+    book, done = notebook(path), folder / f"{path.stem}.ipynb"
+    mark = fingerprint(book, quick)
+    if done.exists() and nbformat.read(done, as_version=4).metadata.get("fingerprint") == mark:
+        return
     (folder / "claims" / f"{path.name[:3]}.json").unlink(missing_ok=True)
     settings = {"TUTORIALS_FAST": str(int(quick)), "TUTORIALS_BUILD": str(folder.resolve()), "MINIGRAD_QUIET": "1"}
-    book, began = notebook(path), time.monotonic()
+    began = time.monotonic()
     quiet = ["--log-level=ERROR"]  # not that a kernel can be listened to on this machine, once a lesson
     place = {"metadata": {"path": str(ROOT)}}
     client = NotebookClient(book, timeout=SECONDS, resources=place, extra_arguments=quiet)
     client.execute(env=os.environ | settings)
-    book.metadata["fingerprint"] = print_of
+    book.metadata["fingerprint"] = mark
     nbformat.write(book, done)
     print(f"{path.stem}: {time.monotonic() - began:.0f} s", flush=True)
-    return done
 
 
 def write_sources(paths: Sequence[Path], executed: Path, sources: Path, quick: bool) -> None:

@@ -1,4 +1,4 @@
-"""How Sphinx renders the pages: what is read is in build/pages/sources, written there by `python -m tutorials.pages`."""
+"""How Sphinx renders the pages: `python -m tutorials.pages` calls it, and writes what it reads: build/pages/sources."""
 
 project = "minigrad and minitransformer"
 html_title = "minigrad and minitransformer"
@@ -14,4 +14,5 @@ html_css_files = ["pages.css"]
 html_js_files = ["cards.js", "zoom.js"]
 html_copy_source = False
 html_use_index = False
+html_show_search_summary = False  # it would have to be fetched, which browsers refuse to pages that are files
 html_show_copyright = False

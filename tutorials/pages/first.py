@@ -13,7 +13,7 @@ from typing import Any
 from tutorials.boxes import SIGNS, badge, measured
 
 FOLDER = Path(__file__).parents[1]
-LESSONS = "[aqc][0-9][0-9]_*.py"  # in the order of their tracks: a, q, c once sorted by `lessons`
+LESSONS = "[aqc][0-9][0-9]_*.py"
 TRACKS = {
     "a": ("The engine", "How gradients are computed: tensors, graphs, kernels, and how to look inside."),
     "q": ("Questions about the Transformer", "What people are asked about it. Each is answered by an experiment."),
@@ -27,6 +27,7 @@ its own. Each lesson asks a question, says what is usually answered, lets you pr
 seeds, and says where the usual answer is right, and when. The lessons are scripts of cells in `tutorials/`; these pages
 are what they show when they are run.
 """
+RULE = "Mean ± standard deviation over the seeds. A claim is supported if every seed says so, refuted if none does."
 
 
 def lessons(folder: Path = FOLDER) -> list[Path]:
@@ -88,8 +89,7 @@ def first_page(paths: Sequence[Path], claims: Path, documents: Sequence[str], no
             page += ["", *toctree(name, [f"tutorials/{path.stem}" for path in members])]
     page += toctree("More", [document.removesuffix(".md") for document in documents])
     page += ["## Claims\n", f"What is said about these things, and what {len(every)} measurements say. {note}\n"]
-    page += ["Mean ± standard deviation over the seeds. A claim is supported if every seed says so, refuted if none does."]
-    page += ["", filters(every), ""]
+    page += [f"{RULE}\n", f"{filters(every)}\n"]
     for path, cards in found.items():
         if cards:
             rows = "\n".join(row(card, f"tutorials/{path.stem}.html") for card in cards)
