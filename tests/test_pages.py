@@ -207,6 +207,7 @@ def test_a_lesson_that_fails_is_named_and_there_is_no_site(tmp_path):
     done = python("-c", BUILD, tmp_path / "q98_y.py", tmp_path)
     assert done.returncode == 1
     assert re.search(r"^q98_y: .*VerdictFlipped", done.stderr, re.MULTILINE | re.DOTALL)
+    assert "build_site" not in done.stderr  # it is the lesson that failed, and nothing after it
     assert not (tmp_path / "site").exists()
 
 

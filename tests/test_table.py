@@ -63,6 +63,13 @@ def test_in_a_notebook_it_is_a_table_with_nothing_unescaped():
     assert "<y>" not in page
 
 
+def test_in_a_notebook_its_text_is_text(monkeypatch):
+    expected = repr(table())
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert repr(table()) == expected
+    assert "norms" in expected
+
+
 def test_it_is_saved_whole(tmp_path):
     path = table().save(tmp_path / "t.csv")
     with path.open(encoding="utf-8", newline="") as file:

@@ -93,7 +93,9 @@ class Table(Sequence[Any]):
         for row in self.rows[:SHOWN]:
             table.add_row(*map(shown, row))
         text = io.StringIO()
-        Console(file=text, width=WIDTH, highlight=False, markup=False, emoji=False).print(table)
+        # In a notebook Rich would, unless told not to, show the table there and then and write nothing.
+        console = Console(file=text, width=WIDTH, highlight=False, markup=False, emoji=False, force_jupyter=False)
+        console.print(table)
         return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
     def _repr_html_(self) -> str:
