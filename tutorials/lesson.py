@@ -20,7 +20,7 @@ from minigrad.draw import Plot
 
 FAST = os.environ.get("TUTORIALS_FAST") == "1"
 BUILD = Path(os.environ.get("TUTORIALS_BUILD", "build"))
-LINES = 24  # of numbers that are printed below a figure; where there are more, the figure has to say it
+LINES = 12  # of numbers that are printed below a figure; where there are more, the figure has to say it
 VERDICTS = SUPPORTED, REFUTED, NOT_SETTLED = "SUPPORTED", "REFUTED", "NOT SETTLED"
 RELATIONS: dict[str, Callable[[float, float], bool]] = {
     ">": lambda x, y: x > y,
@@ -148,4 +148,5 @@ def _in_words(numbers: Any) -> str:
     if not isinstance(numbers, dict):
         return str(numbers)
     with np.printoptions(precision=3, suppress=True, linewidth=100, legacy="1.25"):
-        return "\n".join(f"    {name}: {value}" for name, value in numbers.items())
+        named = {name: str(value) for name, value in numbers.items()}
+    return "\n".join(f"{name}:{chr(10) if chr(10) in text else ' '}{text}" for name, text in named.items())
