@@ -86,8 +86,8 @@ for small, large in (((4,), (6, 4)), ((6, 1), (6, 4)), ((), (6, 4)), ((1, 4), (6
     print(f"{small!s:<16} {large!s:<14} {dims!s:<15} {error:.0e}")
 
 # %% [markdown]
-# Look at the first two lines: one sums over the rows, the other over the columns. Were the large array square, $(4,
-# 4)$, both sums would have four elements, and no error could warn someone who sums over the wrong dimension. Never test
+# Look at the first two lines: one sums over the rows, the other over the columns. Were the large array square, 4 x 4,
+# both sums would have four elements, and no error could warn someone who sums over the wrong dimension. Never test
 # with square arrays only.
 #
 # ## Measure: sum, mean or first row?

@@ -108,10 +108,10 @@ claim(
 # %% [markdown]
 # ## Why one head cannot
 # One head has one row of weights. Say it looks by places, as the maps above: it puts $\alpha$ on the token $a$ one
-# place before and $\beta < \alpha$ on the token $b$ three places before, whatever they are. It takes home $z = \alpha
-# v_a + \beta v_b$, where $v_a$ is the value of token $a$. A linear map turns $z$ into a score for every answer $c$:
-# $\alpha f(c, a) + \beta f(c, b)$, with some table $f$. (What the residual connection adds is the same in all texts
-# below, and drops out of the sums.) The second question wants the answer $b$, always:
+# place before and $\beta < \alpha$ on the token $b$ three places before, whatever they are. It takes home
+# $z = \alpha v_a + \beta v_b$, where $v_a$ is the value of token $a$. A linear map turns $z$ into a score for every
+# answer $c$: $\alpha f(c, a) + \beta f(c, b)$, with some table $f$. (What the residual connection adds is the same in
+# all texts below, and drops out of the sums.) The second question wants the answer $b$, always:
 #
 # - text $a, a$: answer $a$ must beat $b$, so $f(a, a) > f(b, a)$. In the same way $f(b, b) > f(a, b)$.
 # - text $a, b$: answer $b$ must beat $a$, so $\alpha f(b, a) + \beta f(b, b) > \alpha f(a, a) + \beta f(a, b)$.
@@ -165,7 +165,7 @@ claim(
 
 # %%
 claim(
-    "q01.8", "Several heads save time: they run in parallel", "longest chain of 1 head, less that of 8 (exact, no seed)",
+    "q01.8", "Several heads save time: they run in parallel", "longest chain, 1 head less 8 (exact, no seed)",
     [chains[1][1] - chains[8][1]], "> 0", "REFUTED", usual=True,
     reason="They do not wait for each other, true; but one head of full size has no longer way to go.",
 )  # fmt: skip
