@@ -5,7 +5,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
-from minitransformer import Classifier, GRUConfig, GRUSeq2Seq
+from minitransformer import Classifier, GRUConfig, GRUSeq2Seq, MultiHeadAttention
 from minitransformer.lens import ablate, head_importance, head_names, patterns
 from tests.models import sentences, small_config, small_model
 
@@ -42,6 +42,18 @@ def test_an_encoder_alone_has_heads_too(rng):
     model = Classifier(small_config(num_encoder_layers=1), 3)
     assert head_names(model) == ["encoder.layers.0.self_attn.0", "encoder.layers.0.self_attn.1"]
     assert patterns(model, sentences(rng, [4]))["encoder.layers.0.self_attn.1"].shape == (1, 4, 4)
+
+
+def test_the_heads_of_an_attention_alone_are_called_by_their_numbers(rng):
+    attention, x = MultiHeadAttention(d_model=8, nhead=2).double(), mg.tensor(rng.normal(size=(2, 5, 8)))
+    assert head_names(attention) == list(patterns(attention, x, x, x)) == ["0", "1"]
+    with nn.capture(attention, "pattern") as seen:
+        attention(x, x, x)
+    assert np.array_equal(patterns(attention, x, x, x)["1"], seen["pattern"].data[:, 1])
+    with ablate(attention, ["0", "1"]):
+        assert np.array_equal(attention(x, x, x).data, np.broadcast_to(attention.out_proj.bias.data, x.shape))
+    cotangent = mg.tensor(rng.normal(size=x.shape))
+    assert list(head_importance(attention, lambda: (attention(x, x, x) * cotangent).sum())) == ["0", "1"]
 
 
 def test_without_a_head_its_columns_of_the_output_layer_do_not_count(data):

@@ -39,8 +39,8 @@ show(mg.graph(rec, title="b = a + a; c = b + b"), "a01-graph")
 #
 # Read the picture from below. `c`, our loss here, has gradient 1: if it grows by 1, it grows by 1. Two arrows lead from
 # `b` to `c`, because `b` is used twice. Each brings a gradient of 1 back, so `b` has 2. Two arrows lead from `a` to
-# `b`, each brings this 2 back, and `a` has **4**. Of course: $c = 4a$. (On an arrow stand the argument, the shape of
-# what is passed, and the part of the sum that comes back along it.)
+# `b`, each brings this 2 back, and `a` has **4**. Of course: $c = 4a$. (On an arrow stand the argument, which is called
+# `a` or `b` in every `add`, the shape of what is passed, and the part of the sum that comes back along it.)
 #
 # In symbols, write $\bar x$ for the gradient of the loss with respect to $x$. Each use of $x$ is an arrow from $x$ to
 # some node $u$, and each arrow brings back the gradient of $u$ times the slope along the arrow. They add up:
@@ -78,7 +78,7 @@ def ladder(depth):
     return start, end
 
 
-depths = [*range(1, fast(17, 13))]
+depths = [*range(1, fast(17, 13))]  # the second number is for a quick run, with TUTORIALS_FAST=1
 calls, found = {"eager": [], "impatient": []}, {"eager": [], "impatient": []}
 for depth in depths:
     start, end = ladder(depth)
@@ -108,8 +108,9 @@ show(draw.Plot(fig, {"depth": depths, "calls": calls, "gradient": found}), "a01-
 #
 # Is that far-fetched? A **Transformer**, the network that this project is about, is full of forks: each of its
 # *residual connections* $x + f(x)$ uses $x$ twice. Let us count the routes in one with six layers on either side, as in
-# the original paper, from the loss to the very first parameter, the embedding of the source words. To count, one need
-# not walk: the routes to a node are those to all nodes that use it, added up. It is the chain rule with all slopes 1.
+# the original paper, from the loss to the very first parameter, the table with a vector for each source word. To count,
+# one need not walk: the routes to a node are those to all nodes that use it, added up. That is the chain rule with all
+# slopes 1. (`claim` prints a card: what is claimed, what was measured, what it would need, and the verdict.)
 
 # %%
 config = mt.TransformerConfig(src_vocab_size=20, d_model=16, nhead=2, num_encoder_layers=6, num_decoder_layers=6)
@@ -124,7 +125,7 @@ for step in reversed(tape.steps):
 count = routes[tape["src_embed.weight"]]
 print(f"{len(tape.steps)} nodes, {count:,} routes from the loss to the embedding")
 claim(
-    "a01.1", "Walking every route is out of the question for a Transformer", "routes per node",
+    "a01.1", "Walking every route is out of the question for a Transformer", "routes per node (exact, no seed)",
     [count / len(tape.steps)], "> 100000", "SUPPORTED",
     reason="and here a whole attention is one node: the finer the nodes, the more routes",
 )  # fmt: skip
@@ -239,9 +240,10 @@ claim(
 # **Where not waiting is right.** Where every node is used only once, the first gradient that arrives is also the last,
 # and eager and impatient are the same walk, right and quick. It is sharing that breaks them.
 #
-# **Exercise.** Write a topological order and the walk yourself, for nodes that carry no running number:
-# `python -m tutorials.check a01`
+# **Exercise.** The other direction: by how much does each node grow if a leaf grows by 1? This can be found on the way
+# *forwards*, and one has to wait there, too. And tell a topological order from a wrong one. Write both in
+# `tutorials/exercises/a01.py`, then `python -m tutorials.check a01`; with `--hint 1` it gives a hint.
 #
-# **References.** A. B. Kahn, *Topological sorting of large networks*, Communications of the ACM 5 (1962).
-# A. G. Baydin et al., *Automatic differentiation in machine learning: a survey*, JMLR 18 (2018), section 3.2.
-# A. Vaswani et al., *Attention Is All You Need* (2017), section 3.1 (layers and residual connections).
+# **References.** A. B. Kahn, *Topological sorting of large networks*, Communications of the ACM 5 (1962). A. G. Baydin
+# et al., *Automatic differentiation in machine learning: a survey*, JMLR 18 (2018), sections 3.1 (forwards), 3.2
+# (back). A. Vaswani et al., *Attention Is All You Need* (2017), section 3.1 (layers and residual connections).

@@ -1,13 +1,14 @@
 # %% [markdown]
 # # Engine 2. Why does broadcasting sum gradients?
 #
-# A layer of a network adds the same **bias** to every example: one vector $b$ of $F$ numbers (F for features), and a
-# batch $x$ of $B$ rows with $F$ numbers each. In code that is `x + b`, although the shapes $(B, F)$ and $(F)$ differ.
-# NumPy silently repeats $b$ for every row. This is called **broadcasting**.
+# A layer of a network adds the same **bias** to every example: one vector $b$ of $D$ numbers, and a **batch** $x$ of
+# $B$ rows, one for each example, with $D$ numbers each. In code that is `x + b`, although the shapes $(B, D)$ and $(D)$
+# differ. NumPy silently repeats $b$ for every row. This is called **broadcasting**.
 #
-# On the way back there is a riddle. The **gradient** of a number says by how much the loss grows per unit by which the
-# number grows. So the gradient of `x + b` has the shape $(B, F)$, and the gradient of $b$ must have the shape $(F)$.
-# Of the $B$ rows, one has to be made. The mean? The sum? The first?
+# On the way back there is a riddle. The **loss** is one number that says how wrong the network is. The **gradient** of
+# a number says by how much the loss grows per unit by which the number grows. So the gradient of `x + b` has the shape
+# $(B, D)$, and the gradient of $b$ must have the shape $(D)$. Of the $B$ rows, one has to be made. The mean? The sum?
+# The first?
 #
 # **Predict.** $B = 32$ rows of zeros, and the loss is the sum of all elements of `x + b`. What is the gradient of
 # $b_0$? Write the number down.
@@ -22,7 +23,7 @@ from tutorials.lesson import claim, fast, show
 
 x, b = mg.zeros(32, 4), mg.zeros(4, requires_grad=True)
 (x + b).sum().backward()
-b.grad
+print(b.grad)
 
 # %% [markdown]
 # 32. Make $b_0$ larger by 1, and every one of the 32 rows becomes larger by 1, and so their sum by 32. It is the sum.
@@ -66,9 +67,10 @@ show(draw.Plot(fig, {"arrives": arrives, "b": b.grad.numpy()}), "a02-columns")
 #
 # $$\langle C b,\; g \rangle = \langle b,\; S g \rangle .$$
 #
-# Take the simplest loss whose gradient is $g$, the sum $\langle y, g \rangle$. Both sides are its value: the left one
-# computed from the copies, the right one from $b$ itself. Mathematicians say that $S$ is the transpose of $C$. The
-# transpose of copying is summing; and read backwards, that of summing is copying: so does `sum` on its way back.
+# Take the simplest loss whose gradient is $g$, the sum $\langle y, g \rangle$. Being linear, it is "number times
+# gradient", summed. Both sides are its value: the left one computed from the copies, the right one from $b$ itself.
+# Mathematicians say that $S$ is the transpose of $C$. The transpose of copying is summing; and read backwards, that of
+# summing is copying: so does `sum` on its way back.
 #
 # ## All shapes
 # NumPy aligns shapes at their right ends. A dimension is repeated where it is missing, or has size 1 and the other
@@ -84,8 +86,9 @@ for small, large in (((4,), (6, 4)), ((6, 1), (6, 4)), ((), (6, 4)), ((1, 4), (6
     print(f"{small!s:<16} {large!s:<14} {dims!s:<15} {error:.0e}")
 
 # %% [markdown]
-# Look at the lines for $(4)$ and $(6, 1)$. Had the large array the shape $(4, 4)$, both sums would have four elements,
-# and no error could warn someone who sums over the wrong dimension. Never test with square arrays only.
+# Look at the first two lines: one sums over the rows, the other over the columns. Were the large array square, 4 x 4,
+# both sums would have four elements, and no error could warn someone who sums over the wrong dimension. Never test
+# with square arrays only.
 #
 # ## Measure: sum, mean or first row?
 # The definition decides: move one element of $b$ a little, and look how the loss changes. We take a loss that is not
@@ -146,7 +149,7 @@ for seed in range(fast(10, 5)):
         rows.append([np.linalg.norm(unbroadcast(g, (16,))) for g in copies])
 with draw.figure(5, 3.2) as fig:
     axes = fig.subplots()
-    for (name, rows), colour, marker in zip(norms.items(), (draw.VERMILLION, draw.PURPLE, draw.BLUE), "sDo"):
+    for (name, rows), colour, marker in zip(norms.items(), draw.COLOURS, draw.MARKERS):
         mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
         axes.errorbar(counts, mean, spread, color=colour, marker=marker, ms=5, capsize=3, label=name)
     axes.set(xscale="log", yscale="log", xlabel="number of copies n", title="norm of the gradient of what is shared")

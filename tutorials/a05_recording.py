@@ -1,11 +1,12 @@
 # %% [markdown]
 # # Engine 5. Recording: what goes along every edge
 #
-# When a network learns badly, the first question is what its **gradients** do. (The gradient of a number says by how
-# much the loss grows per unit by which the number grows; it is computed backwards, from the loss to the first layer.)
-# Most tools show the gradient *at* places: at this weight, at that layer. But where a value is used more than once, its
-# gradient is a sum, with one part from each use. Each use is an **edge** of the graph of the computation, and one would
-# like to know what came along each: who speaks, and who is heard?
+# When a network learns badly, the first question is what its **gradients** do. (The **loss** is one number that says
+# how wrong the network is. The gradient of any other number says by how much the loss grows per unit by which this
+# number grows; it is computed backwards, from the loss to the first layer.) Most tools show the gradient *at* places:
+# at this weight, at that layer. But where a value is used more than once, its gradient is a sum, with one part from
+# each use. Each use is an **edge** of the graph of the computation, and one would like to know what came along each:
+# who speaks, and who is heard?
 #
 # **Predict.** A vector $x$ is used twice. One use sends back $g_1 = (3, 1)$, the other $g_2 = (-1, 1)$. The gradient of
 # $x$ is $g = g_1 + g_2 = (2, 2)$. What part of it is due to $g_2$: 30 %, as its length among the two lengths? Less?
@@ -67,11 +68,15 @@ show(draw.Plot(fig, cases), "a05-shares")
 # number".) Norms do not add up to anything, but they say how loudly each one speaks. One needs both.
 #
 # ## A whole model
-# A Transformer with two layers on each side reads five words and writes three. `record(model)` names every step by the
-# place of its module.
+# A **Transformer** is an *encoder* that reads a text and a *decoder* that writes another one. Both look words up in a
+# table of vectors (`embed`); in their layers words look at each other (*attention*), and those of the decoder also look
+# at what the encoder made. Ours has two layers on each side, reads five words and writes three. `record(model)` names
+# every step by the place of its module.
 
 # %%
-config = mt.TransformerConfig(src_vocab_size=20, d_model=16, nhead=2, num_encoder_layers=2, num_decoder_layers=2)
+config = mt.TransformerConfig(
+    src_vocab_size=20, d_model=16, nhead=2, num_encoder_layers=2, num_decoder_layers=2, dim_feedforward=64
+)
 words, so_far, labels = np.array([[5, 6, 7, 8, 2]]), np.array([[1, 9, 10]]), np.array([[9, 10, 2]])
 
 
@@ -156,13 +161,14 @@ claim(
 )  # fmt: skip
 
 # %% [markdown]
-# Exactly zero. Here is why. Add the same number to all elements of a row: its layer norm does not change. So the
-# gradient of a row must be perpendicular to $(1, \dots, 1)$, its elements sum to 0. But what comes through the mean is
-# the same number for every element, a multiple of $(1, \dots, 1)$. It stands across the sum, the middle panel above:
+# Zero, but for rounding. Here is why. Add the same number to all elements of a row: its layer norm does not change. So
+# the gradient of a row must be perpendicular to $(1, \dots, 1)$, its elements sum to 0. But what comes through the mean
+# is the same number for every element, a multiple of $(1, \dots, 1)$. It stands across the sum, the middle panel above:
 # its whole work is to take away what does not belong there. Pythagoras confirms it, the ratio above is 1.
 #
-# The second fork, at `sub`, says the same of stretching. Multiply a row by 2: its layer norm stays. So the gradient is
-# perpendicular to the row itself, of which what comes through the standard deviation (`mul`) is a multiple.
+# The second fork, at `sub`, says the same of stretching. Multiply what `sub` made by 2: the layer norm stays (but for a
+# small constant that is added against division by 0). So the gradient is perpendicular to that row itself, of which
+# what comes through the standard deviation (`mul`) is a multiple.
 #
 # A tool that showed norms only would call this edge important. One that showed only the gradient at $x$ would not show
 # it at all.
@@ -192,9 +198,10 @@ claim(
 )  # fmt: skip
 
 # %% [markdown]
-# What do the bars say? In this untrained model a large part comes back through self-attention (`add_norm1`), but only a
-# few percent through the attention of the decoder to the encoder (its `add_norm2`). There $x$ merely asks the question;
-# what is read comes from the encoder, and that is where the gradient goes.
+# What do the bars say? In this untrained model about half comes back through self-attention (`add_norm1`), some through
+# the last part of each layer, a small network for each word alone, but hardly any through the attention of the decoder
+# to the encoder (its `add_norm2`). There $x$ merely asks the question; what is read comes from the encoder, and that is
+# where the gradient goes.
 #
 # Shares can be multiplied along a route and added over routes. The printed line splits the gradient of the source
 # embedding by the number of branches that it came through on its way from the loss: again the parts sum to 1. It is an
@@ -228,5 +235,5 @@ claim("a05.4", "Recording changes a gradient", "elements that differ, by any bit
 #
 # **References.** A. G. Baydin et al., *Automatic differentiation in machine learning: a survey*, JMLR 18 (2018),
 # section 3.2. J. L. Ba, J. R. Kiros and G. E. Hinton, *Layer Normalization* (2016), section 3. K. He et al., *Deep
-# Residual Learning for Image Recognition* (2015), section 3.1. A. Veit, M. Wilber and S. Belongie, *Residual Networks
+# Residual Learning for Image Recognition* (2015), section 3.2. A. Veit, M. Wilber and S. Belongie, *Residual Networks
 # Behave Like Ensembles of Relatively Shallow Networks* (2016), section 3 (routes by the number of branches).

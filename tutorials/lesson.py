@@ -14,10 +14,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
+
+from minigrad.draw import Plot
 from tutorials import boxes
 
 FAST = os.environ.get("TUTORIALS_FAST") == "1"
 BUILD = Path(os.environ.get("TUTORIALS_BUILD", "build"))
+LINES = 12  # of numbers that are printed below a figure; where there are more, the figure has to say it
 VERDICTS = SUPPORTED, REFUTED, NOT_SETTLED = "SUPPORTED", "REFUTED", "NOT SETTLED"
 RELATIONS: dict[str, Callable[[float, float], bool]] = {
     ">": lambda x, y: x > y,
@@ -142,8 +146,20 @@ def show(thing: Any, name: str) -> Any:
         folder.mkdir(parents=True, exist_ok=True)
         suffix = ".csv" if hasattr(thing, "columns") else ".svg"
         print(f"{name}: {thing.save(folder / f'{name}{suffix}')}")
-    print(thing)
+    if not isinstance(thing, Plot):
+        print(thing)
+    elif (text := _in_words(thing.numbers)).count("\n") < LINES:
+        print(text)
     return None
+
+
+def _in_words(numbers: Any) -> str:
+    """The numbers of a figure, a line for each name, in three digits."""
+    if not isinstance(numbers, dict):
+        return str(numbers)
+    with np.printoptions(precision=3, suppress=True, linewidth=100, legacy="1.25"):
+        named = {name: str(value) for name, value in numbers.items()}
+    return "\n".join(f"{name}:{chr(10) if chr(10) in text else ' '}{text}" for name, text in named.items())
 
 
 if in_notebook():  # where a card shows itself, so does a list of them

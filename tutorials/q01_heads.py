@@ -14,9 +14,10 @@
 # either question? And one head of 64, with twice the parameters in its attention? Write down four numbers.
 #
 # ## The smallest code
-# `toys.Reader` is an embedding of tokens and places, one layer of attention in the wrapping that it has in every
-# Transformer (added to its input, then normalised), and a linear map to the answers. It has no feed-forward network,
-# but where we say so. `toys.look_back(1, 3)` makes random texts and the answers.
+# `toys.Reader` is an embedding (a learnt vector for each token and each place), one layer of attention in the wrapping
+# that it has in every Transformer (added to its input: the **residual connection**; then normalised), and a linear map
+# to the answers. A **feed-forward network** (FFN: two linear maps, and between them all that is negative set to 0)
+# follows only where we say so. `toys.look_back(1, 3)` makes random texts and the answers.
 
 # %%
 import numpy as np
@@ -58,7 +59,7 @@ right = {name: np.array([found[name, seed][1] for seed in SEEDS]) for name in LA
 # %%
 with draw.figure(7.5, 3) as fig:
     axes = fig.subplots()
-    for question, (k, colour, marker) in enumerate(zip(OFFSETS, (draw.BLUE, draw.VERMILLION), "os")):
+    for question, (k, colour, marker) in enumerate(zip(OFFSETS, draw.COLOURS, draw.MARKERS)):
         for place, shares in enumerate(right.values()):
             label = f"{k} back" if place == 0 else None
             x = place + 0.24 * question - 0.12 + 0.02 * (np.arange(len(SEEDS)) - 1)
@@ -68,12 +69,12 @@ with draw.figure(7.5, 3) as fig:
     axes.set(ylabel="share of right answers", ylim=(0, 1.05), xlabel="heads x size of each")
     axes.set_xticks(range(len(LAYERS)), LAYERS)
     axes.legend(loc="center right", title="the token")
-show(draw.Plot(fig, {name: shares.mean(axis=0).round(3) for name, shares in right.items()}), "q01-accuracy")
+show(draw.Plot(fig, {name.replace("\n", " "): shares.mean(axis=0) for name, shares in right.items()}), "q01-accuracy")
 
 # %% [markdown]
 # One head finds the token one place before, always, and guesses the other. Twice the size does not help. Two heads, of
 # the same size together, get both right. What do they look at? A row of these maps is a place that looks, a column one
-# that is looked at; hatched is the future, which is masked.
+# that is looked at; hatched is the future, which is **masked**: nobody may look there.
 
 # %%
 two, text = found["2 x 16", 0][0], toys.look_back(*OFFSETS, T=T)(np.random.default_rng(7))[0][:1]
@@ -106,10 +107,11 @@ claim(
 
 # %% [markdown]
 # ## Why one head cannot
-# One head has one row of weights. Say it puts $\alpha$ on the token $a$ one place before and $\beta < \alpha$ on the
-# token $b$ three places before. It takes home $z = \alpha v_a + \beta v_b$, where $v_a$ is the value of token $a$. A
-# linear map turns $z$ into a score for every answer $c$: $\alpha f(c, a) + \beta f(c, b)$, with some table $f$. The
-# second question wants the answer $b$, always:
+# One head has one row of weights. Say it looks by places, as the maps above: it puts $\alpha$ on the token $a$ one
+# place before and $\beta < \alpha$ on the token $b$ three places before, whatever they are. It takes home
+# $z = \alpha v_a + \beta v_b$, where $v_a$ is the value of token $a$. A linear map turns $z$ into a score for every
+# answer $c$: $\alpha f(c, a) + \beta f(c, b)$, with some table $f$. (What the residual connection adds is the same in
+# all texts below, and drops out of the sums.) The second question wants the answer $b$, always:
 #
 # - text $a, a$: answer $a$ must beat $b$, so $f(a, a) > f(b, a)$. In the same way $f(b, b) > f(a, b)$.
 # - text $a, b$: answer $b$ must beat $a$, so $\alpha f(b, a) + \beta f(b, b) > \alpha f(a, a) + \beta f(a, b)$.
@@ -117,7 +119,8 @@ claim(
 #
 # Add the last two: $(\alpha - \beta)\,[f(a, b) + f(b, a)] > (\alpha - \beta)\,[f(a, a) + f(b, b)]$. The first line says
 # the opposite. So from one mixture a linear map can read the heavier token, never the lighter one, **however large the
-# head is**. What is missing is a second set of weights.
+# head is** (and neither, if $\alpha = \beta$: then $a, b$ and $b, a$ look the same). A second set of weights is
+# missing.
 #
 # A feed-forward network is not linear. It can learn "the token of which there is less", and then one head is enough:
 # the last column of the picture. How far does that go? Four questions, 1, 3, 5 and 7 back, and D = 64.
@@ -155,14 +158,14 @@ def chain(heads):
 chains = {heads: chain(heads) for heads in (1, 2, 8, 32)}
 print(chains)
 claim(
-    "q01.7", "Several heads give more capacity", "parameters of 8 heads, less those of 1",
+    "q01.7", "Several heads give more capacity", "parameters of 8 heads, less those of 1 (exact, no seed)",
     [chains[8][0] - chains[1][0]], "> 0", "REFUTED", usual=True,
     reason="The same D x D matrices, cut into pieces. Nor is size what one head lacks: card 4.",
 )  # fmt: skip
 
 # %%
 claim(
-    "q01.8", "Several heads save time: they run in parallel", "longest chain of 1 head, less that of 8",
+    "q01.8", "Several heads save time: they run in parallel", "longest chain, 1 head less 8 (exact, no seed)",
     [chains[1][1] - chains[8][1]], "> 0", "REFUTED", usual=True,
     reason="They do not wait for each other, true; but one head of full size has no longer way to go.",
 )  # fmt: skip
@@ -190,14 +193,14 @@ for n in SIZES:
             reader = toys.Reader(toys.small(nhead=heads))
             toys.train(reader, few(n, seed), steps=200, lr=0.01, seed=seed)
             new[heads, n, seed] = float(toys.accuracy(reader, toys.look_back(3, T=T))[0])
+means = {heads: np.mean([[new[heads, n, seed] for n in SIZES] for seed in SEEDS], axis=0) for heads in (1, 2, 8)}
 with draw.figure(5, 2.8) as fig:
     axes = fig.subplots()
-    for heads, colour, look in zip((1, 2, 8), (draw.BLUE, draw.ORANGE, draw.GREEN), ("o-", "s--", "^:")):
-        means = [np.mean([new[heads, n, seed] for seed in SEEDS]) for n in SIZES]
-        axes.plot(SIZES, means, look, color=colour, label=f"{heads} x {32 // heads}")
+    for heads, colour, look in zip((1, 2, 8), draw.COLOURS, ("o-", "s--", "^:")):
+        axes.plot(SIZES, means[heads], look, color=colour, label=f"{heads} x {32 // heads}")
     axes.set(xlabel="texts that were learnt from", ylabel="right on new texts", ylim=(0, 1.05), xticks=SIZES)
     axes.legend(title="heads x size")
-show(draw.Plot(fig, {key: round(value, 2) for key, value in new.items()}), "q01-generalisation")
+show(draw.Plot(fig, {"texts": SIZES} | means), "q01-generalisation")
 
 # %%
 claim(
@@ -212,8 +215,8 @@ claim(
 #   same time*, not more parameters, nor more speed.
 # - **Wrong:** "capacity" and "parallel" hold for one large head as well. "Generalises better" depends: where one lookup
 #   is enough, more heads do worse on new texts.
-# - **When:** as soon as a place needs several things at once. A feed-forward network, or a second layer, can make up
-#   for a missing head or two, since a mixture can be taken apart by something that is not linear; not for many.
+# - **When:** as soon as a place needs several things at once. A feed-forward network can make up for a missing head or
+#   two, since a mixture can be taken apart by something that is not linear; not for many. (Nor did we try two layers.)
 #
 # **Exercise.** Write multi-head attention: `tutorials/exercises/q01.py`, then `python -m tutorials.check q01`.
 #

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Question 4. Why divide by sqrt(d_k)?
 #
-# In attention, every place of a text asks a **query** $q$, and every place offers a **key** $k$, both vectors of $d_k$
-# numbers. How well they match is their dot product $q \cdot k = \sum_i q_i k_i$, the **score**. A softmax turns the
-# scores of one query, a **row** $s$, into weights $p$ that are positive and sum to 1: $p_j = e^{s_j} / \sum_l e^{s_l}$.
-# Vaswani et al. first divide each score by $\sqrt{d_k}$. Why?
+# In attention, every place of a text asks a **query** $q$, and offers a **key** $k$, both vectors of $d_k$ numbers. How
+# well they match is their dot product $q \cdot k = \sum_i q_i k_i$, the **score**. A softmax turns the scores of one
+# query, a **row** $s$, into weights $p$ that are positive and sum to 1, $p_j = e^{s_j} / \sum_l e^{s_l}$, and the query
+# takes home the mean of **values** $v_j$ by these weights. Vaswani et al. first divide each score by $\sqrt{d_k}$. Why?
 #
 # **The usual answer:** "For large $d_k$ dot products become large. They push the softmax into saturation, where its
 # gradients vanish. Dividing by $\sqrt{d_k}$ keeps everything reasonable, whatever $d_k$ is."
@@ -13,19 +13,24 @@
 # gradient change: 0.01? 0.2? 1? 4? Write it down.
 #
 # ## How large is a dot product?
-# The usual answer skips this step. Let all $q_i$ and $k_i$ be independent of each other, with mean 0 and variance 1,
-# as they roughly are before training. The mean of a product of independent numbers is the product of the means, so
+# The usual answer skips this step. Let all $q_i$ and $k_i$ be independent, with mean 0 and variance 1 (how near a model
+# is to that, card 10 tells). $E$ is the mean, and $\mathrm{Var}(x) = E[x^2] - E[x]^2$, so $E[q_i^2] = 1 + 0 = 1$. The
+# mean of a product of independent numbers is the product of their means:
 #
-# $$E[q_i k_i] = 0, \qquad \mathrm{Var}(q_i k_i) = E[q_i^2]\,E[k_i^2] - 0 = 1.$$
+# $$E[q_i k_i] = E[q_i]\,E[k_i] = 0, \qquad
+# \mathrm{Var}(q_i k_i) = E[q_i^2 k_i^2] - E[q_i k_i]^2 = E[q_i^2]\,E[k_i^2] - 0 = 1.$$
 #
-# Variances of independent things add up, and there are $d_k$ of them:
+# The score is a sum of $d_k$ such products. If $i \ne j$, then $E[q_i k_i \cdot q_j k_j] = E[q_i k_i]\,E[q_j k_j] = 0$,
+# so when the square of the sum is multiplied out, only the $d_k$ terms with $i = j$ are left:
 #
-# $$\mathrm{Var}(q \cdot k) = d_k.$$
+# $$\mathrm{Var}(q \cdot k) = E\Big[\big(\sum_i q_i k_i\big)^2\Big] - 0 = \sum_i E[q_i^2 k_i^2] = d_k.$$
 #
 # The typical score is as large as its **standard deviation**, the root of the variance: $\sqrt{d_k}$. Divide by it, and
 # scores have variance 1 for every $d_k$. Divided by $d_k$, they would have variance $1/d_k$, and fade.
 
 # %%
+from itertools import product
+
 import numpy as np
 
 import minigrad as mg
@@ -37,7 +42,6 @@ from tutorials.lesson import claim, fast, show
 
 SIZES = (8, 16, 64, 256, 1024)  # of d_k
 SEEDS = range(fast(5, 3))
-COLOURS = (draw.BLUE, draw.VERMILLION, draw.GREEN, draw.PURPLE, draw.ORANGE)
 NAMES = {"none": "nothing", "sqrt": "$\\sqrt{d_k}$", "d_k": "$d_k$"}  # what the scores are divided by
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 B, T = 16, 16  # texts in a batch, places in a text: queries as well as keys
@@ -49,14 +53,10 @@ def random_vectors(d_k, seed):
     return [mg.randn(B, 1, T, d_k) for _ in range(4)]
 
 
-spread = {d_k: [] for d_k in SIZES}
+spread = {}
 for d_k in SIZES:
-    for seed in SEEDS:
-        q, k, _, _ = random_vectors(d_k, seed)
-        spread[d_k].append(float((q @ k.mT).numpy().std()))
+    spread[d_k] = [(q @ k.mT).data.std() for q, k, *_ in (random_vectors(d_k, seed) for seed in SEEDS)]
     print(f"d_k = {d_k:4}: standard deviation of q.k {np.mean(spread[d_k]):6.2f}, sqrt(d_k) {d_k**0.5:6.2f}")
-
-# %%
 claim(
     "q04.1", "The larger d_k, the larger the dot products", "standard deviation of q.k, d_k = 1024 over d_k = 16",
     np.divide(spread[1024], spread[16]), "> 7", "SUPPORTED", reason="sqrt(1024 / 16) = 8", usual=True,
@@ -64,15 +64,18 @@ claim(
 
 # %% [markdown]
 # ## What does a softmax do to a gradient?
-# Say the loss $L$ would change by $g_j = \partial L / \partial p_j$ per unit of weight $p_j$. How does it depend on the
-# scores? From $p_j = e^{s_j}/\sum_l e^{s_l}$, with $\delta_{ij} = 1$ if $i = j$, else 0:
+# Say the **loss** $L$, the number that training makes small, would change by $g_j = \partial L / \partial p_j$ per unit
+# of weight $p_j$. How does it depend on the scores? Write $p_j = e^{s_j} / Z$ with $Z = \sum_l e^{s_l}$. One score
+# $s_i$ moves $Z$ by $\partial Z / \partial s_i = e^{s_i}$, and $e^{s_j}$ only if $j = i$: by $\delta_{ij}\, e^{s_j}$,
+# where $\delta_{ij} = 1$ if $i = j$, else 0. The rule for fractions, and then the chain rule over all weights:
 #
-# $$\frac{\partial p_j}{\partial s_i} = p_j(\delta_{ij} - p_i)
-# \qquad\text{so}\qquad \frac{\partial L}{\partial s} = J g, \quad J = \mathrm{diag}(p) - p\,p^\top.$$
+# $$\frac{\partial p_j}{\partial s_i} = \frac{\delta_{ij}\, e^{s_j} Z - e^{s_j} e^{s_i}}{Z^2} = p_j(\delta_{ij} - p_i),
+# \qquad \frac{\partial L}{\partial s_i} = \sum_j g_j \frac{\partial p_j}{\partial s_i} = (J g)_i, \quad
+# J = \mathrm{diag}(p) - p\,p^\top.$$
 #
-# $J$ is the **Jacobian**, the table of all these slopes. If one weight is 1 and the others 0, each entry is 0: whatever
-# $g$ asks for, nothing gets through. That is **saturation**. We call $|Jg| / |g|$ the **gain** of a row, and a row
-# **dead** if its gain is below 0.001. `lens.saturation` measures both, for every row, with a random $g$ from above.
+# $J$ is the **Jacobian**, the table of all these slopes; $\mathrm{diag}(p)$ has $p$ on its diagonal. If one weight is 1
+# and the others 0, each entry is 0, and nothing gets through. That is **saturation**. We call $|Jg| / |g|$ the **gain**
+# of a row, and a row **dead** if it is below 0.001. `lens.saturation` measures both for every row, with a random $g$.
 #
 # ## See it
 # Each curve: which share of the rows (upwards) has at most this gain (to the right)? Flat and far left is dead.
@@ -94,21 +97,17 @@ class Attention(nn.Module):
 
 
 rows = {}
-for scale in ("none", "sqrt", "d_k"):
-    for d_k in SIZES:
-        for seed in SEEDS:
-            q, k, v, _ = random_vectors(d_k, seed)
-            rows[scale, d_k, seed] = lens.saturation(Attention(d_k, scale), q, k, v, seed=seed)[""]
+for scale, d_k, seed in product(("none", "sqrt"), SIZES, SEEDS):
+    rows[scale, d_k, seed] = lens.saturation(Attention(d_k, scale), *random_vectors(d_k, seed)[:3], seed=seed)[""]
 
 with draw.figure(8, 3.1) as fig:
     for axes, scale in zip(fig.subplots(1, 2, sharey=True), ("none", "sqrt")):
-        for d_k, colour, line in zip(SIZES, COLOURS, LINES):
+        for d_k, colour, line in zip(SIZES, draw.COLOURS, LINES):
             gain = np.sort(np.concatenate([rows[scale, d_k, seed].gain.ravel() for seed in SEEDS]))
             axes.step(gain.clip(1e-8), np.arange(1, gain.size + 1) / gain.size, color=colour, ls=line, label=f"{d_k}")
         axes.axvline(1e-3, color=draw.GREY, lw=0.8)
         axes.text(8e-4, 0.97, "dead", ha="right", va="top", color=draw.GREY)
-        axes.set(xscale="log", xlim=(1e-8, 1), xlabel="gain of a row, |J g| / |g|")
-        axes.set_title({"none": "scores not divided", "sqrt": "scores divided by $\\sqrt{d_k}$"}[scale])
+        axes.set(title=f"divided by {NAMES[scale]}", xlabel="gain of a row, |J g| / |g|", xscale="log", xlim=(1e-8, 1))
     fig.axes[0].set_ylabel("share of rows")
     fig.axes[1].legend(title="$d_k$", loc="center left")
 show(draw.Plot(fig, {d_k: rows["none", d_k, 0].dead.mean() for d_k in SIZES}), "q04-ecdf")
@@ -129,37 +128,31 @@ claim(
 
 # %% [markdown]
 # ## Measure: do the gradients vanish?
-# The gradient of a query is made of $Jg$ and the keys. With scores $c\, q \cdot k_j$, where $c$ is the scale,
-#
-# $$\frac{\partial L}{\partial q} = c \sum_j (Jg)_j\, k_j.$$
-#
-# Leaving the division out does two things: it saturates rows, and it sets $c$ from $1/\sqrt{d_k}$ to 1.
+# With scores $c\, q \cdot k_j$, where $c$ is the scale, the gradient of a query is $c \sum_j (Jg)_j\, k_j$. Leaving the
+# division out does two things: it saturates rows, and it raises $c$ from $1/\sqrt{d_k}$ to 1.
 
 # %%
-lengths = {}
-for scale in ("none", "sqrt", "d_k"):
-    for d_k in SIZES:
-        for seed in SEEDS:
-            q, k, v, weights = random_vectors(d_k, seed)
-            z = Attention(d_k, scale)(q.requires_grad_(), k, v)
-            (z * weights / d_k**0.5).sum().backward()  # a random question; |g| is then about 1 for every d_k
-            lengths[scale, d_k, seed] = np.linalg.norm(q.grad.numpy(), axis=-1).ravel()  # one for each query
+lengths, numbers = {}, {}
+for scale, d_k, seed in product(NAMES, SIZES, SEEDS):
+    q, k, v, weights = random_vectors(d_k, seed)
+    z = Attention(d_k, scale)(q.requires_grad_(), k, v)
+    (z * weights / d_k**0.5).sum().backward()  # a random cotangent: each g_j has variance 1 for every d_k
+    lengths[scale, d_k, seed] = np.linalg.norm(q.grad.numpy(), axis=-1).ravel()  # one for each query
 
 with draw.figure(8, 3.0) as fig:
     for axes, of in zip(fig.subplots(1, 2, sharey=True), (np.mean, np.median)):
-        for scale, colour, marker in zip(("none", "sqrt", "d_k"), COLOURS, "os^"):
-            of_scale = [np.mean([of(lengths[scale, d_k, seed]) for seed in SEEDS]) for d_k in SIZES]
-            axes.loglog(SIZES, of_scale, f"{marker}-", color=colour, label=NAMES[scale])
-        axes.set(title=f"{of.__name__} length of a query's gradient", xlabel="$d_k$", xticks=SIZES)
+        for scale, colour, marker in zip(NAMES, draw.COLOURS, draw.MARKERS):
+            typical = [np.mean([of(lengths[scale, d_k, seed]) for seed in SEEDS]) for d_k in SIZES]
+            numbers[f"{of.__name__}, divided by {scale}"] = np.array(typical)
+            axes.loglog(SIZES, typical, f"{marker}-", color=colour, label=NAMES[scale])
+        axes.set(title=f"{of.__name__} length of a query's gradient", xlabel="$d_k$")
         axes.set_xticks(SIZES, SIZES)
-        axes.minorticks_off()
     fig.axes[0].legend(title="divided by")
-show(draw.Plot(fig, {key: (of.mean(), np.median(of)) for key, of in lengths.items() if key[2] == 0}), "q04-queries")
+show(draw.Plot(fig, numbers), "q04-queries")
 
 # %%
 claim(
-    "q04.4", "Not divided, gradients vanish (those of queries, on average)",
-    "mean gradient of a query, not divided over divided, d_k = 64",
+    "q04.4", "Not divided, gradients of queries vanish on average", "mean length, not divided / divided, d_k = 64",
     [lengths["none", 64, s].mean() / lengths["sqrt", 64, s].mean() for s in SEEDS], "< 1", "REFUTED",
     reason="Rows that are not dead pass on sqrt(d_k) = 8 times as much.", usual=True,
 )  # fmt: skip
@@ -171,9 +164,8 @@ claim(
 )  # fmt: skip
 
 # %% [markdown]
-# Both pictures are of the same numbers. A few queries, those torn between two keys, have huge gradients and carry the
-# mean; most have nearly none. So "vanish" is a statement about the *distribution*. Look at the median, or count.
-# (The factor 4 is for 16 keys. With 4 keys it is about 2, with 64 about 8: among more keys, ties are more frequent.)
+# A few queries, those torn between two keys, have huge gradients and carry the mean; most have nearly none. "Vanish" is
+# about the *distribution*: look at the median. (The factor 4 is for 16 keys. It is about 2 for 4, and 8 for 64 keys.)
 #
 # ## Does it matter in training?
 # One layer of attention with two heads, D = 64 numbers per place, must say which token stood one place before and
@@ -181,35 +173,45 @@ claim(
 # undivided but begins with $W_Q$, the matrix that makes queries, divided by $\sqrt{d_k}$: it *starts* like the second.
 
 # %%
-ENTRIES = {name: (name, False) for name in NAMES} | {"none, small start": ("none", True)}
-task, losses, trained = toys.look_back(1, 3, T=12), {}, {}
-for name, (scale, small_start) in ENTRIES.items():
-    for d_k in (8, 128):
-        for seed in SEEDS:
-            mg.manual_seed(seed)
-            model = toys.Reader(toys.small(d_model=64, nhead=2, head_dim=d_k, attention_scale=scale), questions=2)
-            if small_start:
-                with mg.no_grad():
-                    model.encoder.layers[0].self_attn.q_proj.weight *= d_k**-0.5
-            losses[name, d_k, seed] = toys.train(model, task, steps=300, lr=0.01, seed=seed)
-            trained[name, d_k, seed] = model
+NAMES["none, small start"] = "nothing, small start"
+task, losses, before, after = toys.look_back(1, 3, T=12), {}, {}, {}
+
+
+def taps(model):
+    """Queries, keys and scores of a model on a batch of texts, by their names."""
+    with nn.capture(model, "*.q", "*.k", "*.scores") as seen:
+        model(task(np.random.default_rng(99))[0])
+    return {name.rpartition(".")[2]: x.data for name, x in seen.items()}
+
+
+for name, d_k, seed in product(NAMES, (8, 128), SEEDS):
+    mg.manual_seed(seed)
+    config = toys.small(d_model=64, nhead=2, head_dim=d_k, attention_scale=name.partition(",")[0])
+    model = toys.Reader(config, questions=2)
+    before[name, d_k, seed] = taps(model)
+    if name == "none, small start":
+        model.encoder.layers[0].self_attn.q_proj.weight.data *= d_k**-0.5
+    losses[name, d_k, seed] = toys.train(model, task, steps=300, lr=0.01, seed=seed)
+    after[name, d_k, seed] = taps(model)
 
 with draw.figure(8, 3.0) as fig:
     for axes, d_k in zip(fig.subplots(1, 2, sharey=True), (8, 128)):
-        for name, colour, line in zip(ENTRIES, COLOURS, LINES):
+        for name, colour, line in zip(NAMES, draw.COLOURS, LINES):
             course = np.mean([losses[name, d_k, s] for s in SEEDS], axis=0)
-            axes.plot(course, color=colour, ls=line, label=NAMES.get(name, "nothing, small start"))
+            axes.plot(course, color=colour, ls=line, label=NAMES[name])
         axes.set(title=f"loss, $d_k$ = {d_k}, mean of {len(SEEDS)} seeds", xlabel="step", ylim=(0, 2.5))
     fig.axes[0].legend(title="divided by")
 last = {key: float(np.mean(of[-20:])) for key, of in losses.items()}
-show(draw.Plot(fig, {key: round(value, 3) for key, value in last.items()}), "q04-training")
+show(draw.Plot(fig, last), "q04-training")
 
 # %%
-for number, d_k, verdict in ((6, 128, "SUPPORTED"), (7, 8, "REFUTED")):
-    print(claim(
+[
+    claim(
         f"q04.{number}", f"Training suffers without the division, d_k = {d_k}", "last loss, not divided - divided",
         [last["none", d_k, s] - last["sqrt", d_k, s] for s in SEEDS], "> 0.5", verdict,
-    ))  # fmt: skip
+    )
+    for number, d_k, verdict in ((6, 128, "SUPPORTED"), (7, 8, "REFUTED"))
+]  # fmt: skip
 
 # %%
 claim(
@@ -219,15 +221,17 @@ claim(
 )  # fmt: skip
 
 # %%
-deviations = []
-for seed in SEEDS:
-    model = trained["sqrt", 128, seed]
-    with nn.capture(model, "*.scores") as seen:
-        model(task(np.random.default_rng(99))[0])
-    deviations.append(float(next(iter(seen.values())).data.std()))
 claim(
     "q04.9", "Divided, the scores keep a standard deviation near 1", "standard deviation of the scores after training",
-    deviations, "< 2", "REFUTED", reason="Who wants to look at one place only needs large scores, and learns them.",
+    [after["sqrt", 128, s]["scores"].std() for s in SEEDS], "< 2", "REFUTED",
+    reason="Who wants to look at one place only needs large scores, and learns them.",
+)  # fmt: skip
+
+# %%
+claim(
+    "q04.10", "In the model, q and k begin with variance 1", "variance of the numbers in q, d_k = 128",
+    [before["sqrt", 128, s]["q"].var() for s in SEEDS], "> 0.9", "REFUTED",
+    reason="W_Q begins uniform within 1/sqrt(D), with variance 1/(3 D), and D products are summed: 1/3, for any d_k.",
 )  # fmt: skip
 
 # %% [markdown]
@@ -235,13 +239,12 @@ claim(
 # - **Right:** scores grow like $\sqrt{d_k}$, softmaxes saturate, the division prevents it at every $d_k$.
 # - **Wrong as said:** gradients do not vanish on average. For the queries the mean even *grows*, about fourfold at
 #   $d_k = 64$; the median falls, and at 1024 three rows of four are dead.
-# - **Left out:** the derivation, and its assumptions. They hold at the start only; a trained head may have scores far
-#   from variance 1, and be right. The division is about where learning starts, and how far a step goes.
+# - **Left out:** the derivation, and its assumptions. Our model begins with $q$ and $k$ of variance 1/3; a trained head
+#   may have scores far from variance 1, and be right. The division is about the start, and how far a step goes.
 # - **When:** for heads of 8 it makes no difference that matters, here it is even a little slower; for 128 the undivided
 #   model does not learn. Most models have 64 to 128, on this side of the line.
 # - **Why not by $d_k$?** No row dies, but all weights are equal at first and gradients shrink with $d_k$: a slow start.
 #
-# **Exercise.** Write the gradient of a softmax, and find the scale for vectors with any variance, in
-# `tutorials/exercises/q04.py`. Then: `python -m tutorials.check q04`.
+# **Exercise.** The gradient of a softmax, and the scale for vectors of any variance: `python -m tutorials.check q04`
 #
 # **References.** Vaswani et al. 2017, *Attention Is All You Need*, section 3.2.1 and its footnote on dot products.

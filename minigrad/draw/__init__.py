@@ -8,8 +8,10 @@ from .page import Section, page, save_page
 from .plots import FlowRow, gradient_flow
 from .style import (
     BLUE,
+    COLOURS,
     GREEN,
     GREY,
+    MARKERS,
     ORANGE,
     PURPLE,
     SKY,

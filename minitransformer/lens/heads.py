@@ -1,6 +1,7 @@
 """The heads of all attentions of a model, by name: what each looks at, and what happens without it.
 
-A head is called by the path of its attention and its number there: "decoder.layers.1.cross_attn.0".
+A head is called by the path of its attention and its number there: "decoder.layers.1.cross_attn.0". The heads of an
+attention that is not in a model are just "0", "1", ...
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ def attentions(model: nn.Module) -> dict[str, MultiHeadAttention]:
     return {path: module for path, module in model.named_modules() if isinstance(module, MultiHeadAttention)}
 
 
+def _below(path: str, name: object) -> str:
+    """The full name of a tap or head of the attention at `path`, which is "" if the attention is the whole model."""
+    return f"{path}.{name}" if path else str(name)
+
+
 def head_names(model: nn.Module) -> list[str]:
     """The names of all heads.
 
@@ -39,7 +45,7 @@ def head_names(model: nn.Module) -> list[str]:
     >>> head_names(model)[:3]
     ['encoder.layers.0.self_attn.0', 'encoder.layers.0.self_attn.1', 'decoder.layers.0.self_attn.0']
     """
-    return [f"{path}.{head}" for path, module in attentions(model).items() for head in range(module.nhead)]
+    return [_below(path, head) for path, module in attentions(model).items() for head in range(module.nhead)]
 
 
 def patterns(model: nn.Module, *inputs: Any) -> dict[str, Array]:
@@ -47,16 +53,16 @@ def patterns(model: nn.Module, *inputs: Any) -> dict[str, Array]:
 
     Raises ValueError for a model without such heads.
     """
-    found = attentions(model)
-    if not found:
+    paths = {_below(path, "pattern"): path for path in attentions(model)}
+    if not paths:
         raise ValueError(
             f"patterns(): there is no MultiHeadAttention in this {type(model).__name__}. "
             "See nn.capture(model, '*pattern')."
         )
-    with evaluating(model), nn.capture(model, *[f"{path}.pattern" for path in found]) as seen:
+    with evaluating(model), nn.capture(model, *paths) as seen:
         model(*inputs)
-    by_path = {name.removesuffix(".pattern"): pattern.numpy() for name, pattern in seen.items()}
-    return {f"{path}.{head}": p[:, head] for path, p in by_path.items() for head in range(p.shape[1])}
+    by_path = {paths[name]: pattern.numpy() for name, pattern in seen.items()}
+    return {_below(path, head): p[:, head] for path, p in by_path.items() for head in range(p.shape[1])}
 
 
 @contextmanager
@@ -81,7 +87,7 @@ def ablate(model: nn.Module, heads: str | Iterable[str]) -> Iterator[None]:
     with ExitStack() as stack:
         if gone:
             stack.enter_context(
-                nn.patch(model, {f"{path}.z": partial(_without, heads) for path, heads in gone.items()})
+                nn.patch(model, {_below(path, "z"): partial(_without, heads) for path, heads in gone.items()})
             )
         yield
 
@@ -105,14 +111,14 @@ def head_importance(model: nn.Module, loss: Callable[[], mg.Tensor]) -> dict[str
         raise ValueError(
             f"head_importance(): there is no MultiHeadAttention in this {type(model).__name__}. Give a model with one."
         )
-    wanted = [f"{path}.z" for path in attentions(model)]
-    with evaluating(model), left_as_it_was(model), mg.enable_grad(), nn.capture(model, *wanted, grad=True) as seen:
+    paths = {_below(path, "z"): path for path in attentions(model)}
+    with evaluating(model), left_as_it_was(model), mg.enable_grad(), nn.capture(model, *paths, grad=True) as seen:
         loss().backward()
     importance: dict[str, float] = {}
     for name, runs in seen.all.items():
-        path = name.removesuffix(".z")
         for z in [z for z in runs if z.grad is not None]:
             gates = np.sum(z.detach().numpy() * z.grad.numpy(), axis=(2, 3))  # (B, H)
             for head, value in enumerate(np.abs(gates).sum(axis=0)):
-                importance[f"{path}.{head}"] = importance.get(f"{path}.{head}", 0.0) + float(value)
+                full = _below(paths[name], head)
+                importance[full] = importance.get(full, 0.0) + float(value)
     return importance

@@ -1,66 +1,81 @@
 """Wrong answers to a01."""
 
-from tutorials.solutions import a01
+
+def only_neighbours(order, root):
+    """Looks at the next node in the list only."""
+    return order[0] is root and all(node not in other.parents for node, other in zip(order, order[1:]))
 
 
-def recursive(root):
-    """Depth-first by recursion: right, but not for long chains."""
-    down, seen = [], set()
-
-    def visit(node):
-        if node not in seen:
-            seen.add(node)
-            for parent in node.parents:
-                visit(parent)
-            down.append(node)
-
-    visit(root)
-    return down[::-1]
+def what_is_there_is_in_order(order, root):
+    """Does not see that a node is missing."""
+    place = {node: i for i, node in enumerate(order)}
+    right = all(place.get(parent, len(order)) > place[node] for node in order for parent in node.parents)
+    return len(place) == len(order) and right
 
 
-def as_they_are_met(root):
-    """Breadth-first: a node may come before one that uses it."""
-    order = [root]
-    for node in order:
-        order += [parent for parent in dict.fromkeys(node.parents) if parent not in order]
-    return order
+def twice_is_right(order, root):
+    """Does not see that a node is there twice."""
+    place = {node: i for i, node in enumerate(order)}
+    return root in place and all(place.get(parent, -1) > place[node] for node in order for parent in node.parents)
 
 
-def every_route(root):
-    """Without a set of what has been seen."""
-    order, waiting = [], [root]
+def recursive(root, leaf):
+    """Right, but not for long chains."""
+    known = {leaf: 1.0}
+
+    def find(node):
+        if node not in known:
+            known[node] = sum(find(parent) * slope for parent, slope in zip(node.parents, node.slopes))
+        return known[node]
+
+    return find(root)
+
+
+def every_route(root, leaf):
+    """Adds up over the routes, one by one."""
+    total, waiting = 0.0, [(root, 1.0)]
     while waiting:
-        node = waiting.pop()
-        order = [other for other in order if other is not node] + [node]
-        waiting += node.parents
-    return order
+        node, slope = waiting.pop()
+        total += slope * (node is leaf)
+        waiting += [(parent, slope * along) for parent, along in zip(node.parents, node.slopes)]
+    return total
 
 
-def impatient(root, gradient):
-    """Sends on what arrives first."""
-    found, waiting = {}, [(root, gradient)]
+def one_arrow_per_parent(root, leaf):
+    """Of two arrows from the same parent one is lost."""
+    known, pile = {leaf: 1.0}, [root]
+    while pile:
+        node = pile.pop()
+        arrows = dict(zip(node.parents, node.slopes))
+        unknown = [parent for parent in arrows if parent not in known]
+        if unknown:
+            pile += [node, *unknown]
+        elif node not in known:
+            known[node] = sum(known[parent] * slope for parent, slope in arrows.items())
+    return known[root]
+
+
+def does_not_wait(root, leaf):
+    """A parent that is not known yet counts as 0."""
+    met, waiting = [root], [root]
     while waiting:
-        node, g = waiting.pop()
-        is_first = node not in found
-        found[node] = found.get(node, 0) + g
-        if is_first:
-            waiting += [(parent, product(g)) for parent, product in zip(node.parents, node.products, strict=True)]
-    return found
-
-
-def forgets_the_second_arrow(root, gradient):
-    """The last arrow that arrives replaces the others."""
-    found = {root: gradient}
-    for node in a01.topological_order(root):
-        for parent, product in zip(node.parents, node.products, strict=True):
-            found[parent] = product(found[node])
-    return found
+        for parent in waiting.pop(0).parents:
+            if parent not in met:
+                met.append(parent)
+                waiting.append(parent)
+    known = {leaf: 1.0}
+    for node in reversed(met):
+        if node is not leaf:
+            known[node] = sum(known.get(parent, 0.0) * slope for parent, slope in zip(node.parents, node.slopes))
+    return known[root]
 
 
 WRONG = {
-    "recursion": {"topological_order": recursive},
-    "breadth-first": {"topological_order": as_they_are_met},
-    "walks every route": {"topological_order": every_route},
-    "does not wait": {"gradients": impatient},
-    "does not add": {"gradients": forgets_the_second_arrow},
+    "compares neighbours only": {"is_topological": only_neighbours},
+    "misses a missing node": {"is_topological": what_is_there_is_in_order},
+    "misses a double": {"is_topological": twice_is_right},
+    "recursion": {"growth": recursive},
+    "walks every route": {"growth": every_route},
+    "one arrow per parent": {"growth": one_arrow_per_parent},
+    "does not wait": {"growth": does_not_wait},
 }

@@ -2,18 +2,50 @@
 
 import numpy as np
 
+from tutorials.solutions.q02 import nearest
 
-def share(a, m):
-    total = np.square(m).sum()
-    return float(np.square(a).sum() / total) if total else 0.0
+
+def from_parts(roots, vectors):
+    return np.sqrt(roots)[:, None] * vectors.T
+
+
+def without_symmetric_part(m, head_dim):
+    """eigh looks at the lower triangle only."""
+    roots, vectors = np.linalg.eigh(m)
+    return from_parts(roots[-head_dim:].clip(0), vectors[:, -head_dim:])
+
+
+def smallest_first(m, head_dim):
+    roots, vectors = np.linalg.eigh((m + m.T) / 2)
+    return from_parts(roots[:head_dim].clip(0), vectors[:, :head_dim])
+
+
+def turns_signs(m, head_dim):
+    roots, vectors = np.linalg.eigh((m + m.T) / 2)
+    return from_parts(abs(roots[-head_dim:]), vectors[:, -head_dim:])
+
+
+def forgets_the_root(m, head_dim):
+    roots, vectors = np.linalg.eigh((m + m.T) / 2)
+    return roots[-head_dim:].clip(0)[:, None] * vectors[:, -head_dim:].T
+
+
+def antisymmetric_only(w_q, w_k):
+    m = w_q.T @ w_k
+    return float(np.square(m - m.T).sum() / 4 / np.square(m).sum())
+
+
+def lengths_not_squares(w_q, w_k):
+    m = w_q.T @ w_k
+    w = nearest(m, len(m))
+    return float(np.linalg.norm(m - w.T @ w) / np.linalg.norm(m))
 
 
 WRONG = {
-    "divides by the root of D": {"bilinear": lambda w_q, w_k: w_q.T @ w_k / np.sqrt(w_q.shape[1])},
-    "exchanges the two": {"bilinear": lambda w_q, w_k: w_k.T @ w_q / np.sqrt(len(w_q))},
-    "multiplies the other way round": {"bilinear": lambda w_q, w_k: w_q @ w_k.T / np.sqrt(len(w_q))},
-    "forgets the half": {"antisymmetric_share": lambda m: share(m - m.T, m)},
-    "does not square": {
-        "antisymmetric_share": lambda m: float(np.abs(m - m.T).sum() / 2 / max(np.abs(m).sum(), 1e-30)),
-    },
+    "forgets the symmetric part": {"nearest": without_symmetric_part},
+    "keeps the smallest": {"nearest": smallest_first},
+    "turns signs": {"nearest": turns_signs},
+    "forgets the root": {"nearest": forgets_the_root},
+    "antisymmetric part only": {"out_of_reach": antisymmetric_only},
+    "lengths instead of squares": {"out_of_reach": lengths_not_squares},
 }

@@ -1,14 +1,13 @@
-"""What a01 must hold: an order in which nobody speaks too early, found without walking every route."""
+"""What a01 must hold: a right order is told from a wrong one, and what travels forwards waits, too."""
 
 import numpy as np
 
-import minigrad as mg
 from tutorials.check import close, expect
 
 HINTS = (
-    "Recursion goes too deep. Keep a list of what is still to be done, and take the last one from it in a loop.",
-    "Put every node on the list twice: on its first turn put it back and its parents on top; on its second it is done.",
-    "In the order in which they are done, parents come first. Turn it round. The walk is then a loop over this order.",
+    "An order: note the place of each node in a dict. Then every arrow can be looked at on its own.",
+    "Growth: a node must wait for all its parents. Put what waits on a list, its unknown parents on top, and go on.",
+    "Look at the last node of the list. Are all its parents known? Take it off and add up. Else put them on top of it.",
 )
 READS = 10  # of the parents of a node, on average, that are surely enough
 
@@ -16,9 +15,8 @@ READS = 10  # of the parents of a node, on average, that are surely enough
 class _Node:
     """A node that does not like to be asked for its parents again and again."""
 
-    def __init__(self, parents=(), weights=(), budget=None):
-        self._parents, self.weights = tuple(parents), tuple(weights)
-        self.products = tuple([lambda g, w=w: w * g for w in weights])
+    def __init__(self, parents=(), slopes=(), budget=None):
+        self._parents, self.slopes = tuple(parents), tuple(slopes)
         self.budget = [0] if budget is None else budget
 
     @property
@@ -30,8 +28,11 @@ class _Node:
 
 
 def _random_graph(rng, size):
-    """Nodes, each made from some of those before it, and the last from all that nobody has used."""
-    nodes, used = [_Node()], set()
+    """Nodes in the order of creation, each made from some of those before it, the last from all that nobody has used.
+
+    The nodes 0 and 1 are made from nothing.
+    """
+    nodes, used = [_Node(), _Node()], set()
     for _ in range(size):
         parents = rng.integers(len(nodes), size=rng.integers(1, 4))
         used.update(parents.tolist())
@@ -40,34 +41,52 @@ def _random_graph(rng, size):
     return [*nodes, _Node(unused, rng.normal(size=len(unused)))]
 
 
-def every_node_is_there_once(answer, rng):
-    """The order begins with the root and leaves nothing out."""
+def the_youngest_first_is_topological(answer, rng):
+    """The order of creation, backwards."""
+    nodes = _random_graph(rng, rng.integers(1, 30))[::-1]
+    expect(answer.is_topological(nodes, nodes[0]), "the youngest node first: that is topological, and was refused")
+
+
+def one_that_comes_too_early_is_found(answer, rng):
+    """A node changes places with one that uses it, perhaps far behind."""
+    nodes = _random_graph(rng, rng.integers(5, 30))[::-1]
+    user = int(rng.choice([i for i, node in enumerate(nodes) if node.parents]))
+    used = nodes.index(nodes[user].parents[0])
+    moved = [*nodes]
+    moved.insert(user, moved.pop(used))
+    message = f"a node at place {user} is used by the one at place {user + 1}, and the order was accepted"
+    expect(not answer.is_topological(moved, nodes[0]), message)
+
+
+def one_that_is_missing_or_there_twice_is_found(answer, rng):
+    """Each node, once."""
+    nodes = _random_graph(rng, rng.integers(5, 30))[::-1]
+    i = int(rng.integers(len(nodes)))
+    without, twice = nodes[:i] + nodes[i + 1 :], [*nodes, nodes[-1]]
+    expect(not answer.is_topological(without, nodes[0]), f"without the node at place {i} the order was accepted")
+    expect(not answer.is_topological(twice, nodes[0]), "with a node that is there twice the order was accepted")
+
+
+def all_arrows_add_up(answer, rng):
+    """How much each node grows solves t = e + W t, with the slopes of all arrows in W; e is 1 at the leaf."""
     nodes = _random_graph(rng, rng.integers(1, 30))
-    order = list(answer.topological_order(nodes[-1]))
-    expect(order and order[0] is nodes[-1], "the order does not begin with the root")
-    expect(len(order) == len(nodes), f"the order has {len(order)} nodes, expected {len(nodes)}")
-    expect(set(order) == set(nodes), "a node is there twice, and another one is missing")
-
-
-def a_node_comes_after_all_that_use_it(answer, rng):
-    """That is what topological means."""
-    nodes = _random_graph(rng, rng.integers(10, 40))
-    place = {node: i for i, node in enumerate(answer.topological_order(nodes[-1]))}
-    for node in nodes:
-        for parent in node.parents:
-            expect(
-                place[node] < place[parent],
-                f"a node at place {place[parent]} is used by one at place {place[node]}, which comes after it",
-            )
+    number = {node: i for i, node in enumerate(nodes)}
+    for leaf in nodes[:2]:
+        left, right = np.eye(len(nodes)), np.zeros(len(nodes))
+        for node in nodes:
+            for parent, slope in zip(node.parents, node.slopes, strict=True):
+                left[number[node], number[parent]] -= slope
+        right[number[leaf]] = 1.0
+        close(answer.growth(nodes[-1], leaf), np.linalg.solve(left, right)[-1], "the growth of the root")
 
 
 def a_long_chain_is_no_problem(answer, rng):
     """Longer than Python lets functions call each other."""
-    length = int(rng.integers(3000, 4000))
-    root = _Node()
-    for _ in range(length):
-        root = _Node([root], [1.0])
-    expect(len(answer.topological_order(root)) == length + 1, "the order of a long chain is not complete")
+    leaf = root = _Node()
+    slopes = np.exp(0.01 * rng.normal(size=rng.integers(3000, 4000)))
+    for slope in slopes:
+        root = _Node([root], [slope])
+    close(answer.growth(root, leaf), slopes.prod(), "the growth at the end of a long chain")
 
 
 def shared_nodes_cost_nothing(answer, rng):
@@ -77,29 +96,4 @@ def shared_nodes_cost_nothing(answer, rng):
     root = leaf = _Node(budget=budget)
     for _ in range(depth):
         root = _Node([root, root], [0.5, 0.5], budget)
-    expect(len(answer.topological_order(root)) == depth + 1, "the order of a ladder is not complete")
-    close(answer.gradients(root, 1.0)[leaf], 1.0, "the gradient at the end of a ladder of x/2 + x/2")
-
-
-def all_arrows_add_up(answer, rng):
-    """The gradients solve g = e + W g, with the weights of all arrows in W."""
-    nodes = _random_graph(rng, rng.integers(1, 30))
-    number = {node: i for i, node in enumerate(nodes)}
-    weights, seed = np.eye(len(nodes)), np.zeros(len(nodes))
-    for node in nodes:
-        for parent, weight in zip(node.parents, node.weights, strict=True):
-            weights[number[parent], number[node]] -= weight
-    seed[-1] = rng.normal()
-    found = answer.gradients(nodes[-1], seed[-1])
-    close([found[node] for node in nodes], np.linalg.solve(weights, seed), "the gradient of the nodes")
-
-
-def it_walks_the_graph_of_the_engine(answer, rng):
-    """The nodes of minigrad are such nodes."""
-    a = mg.tensor(rng.normal(size=3), requires_grad=True)
-    b = a.sin() * a
-    c = (b + a) * b.tanh()
-    g = rng.normal(size=3)
-    found = answer.gradients(c.node, g)[a.node]
-    c.backward(g)
-    close(found, a.grad, "the gradient of a in b = sin(a) a; c = (b + a) tanh(b)")
+    close(answer.growth(root, leaf), 1.0, "the growth at the end of a ladder of x/2 + x/2")

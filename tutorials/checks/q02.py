@@ -1,48 +1,60 @@
-"""What q02 must hold: scores are those of the two matrices, and one matrix makes symmetric ones."""
+"""What q02 must hold: one matrix makes what it can, and what it cannot is antisymmetric or has eigenvalues below 0."""
 
 import numpy as np
 
 from tutorials.check import close, expect
 
 HINTS = (
-    "Write q_i . k_j as (w_q x_i)^T (w_k x_j), and move the brackets. For the share: S = (M + M^T) / 2.",
-    "M = w_q^T w_k / sqrt(K), where K is the number of rows. A is what is left of M without S.",
-    "A = (M - M^T) / 2, and then np.square(A).sum() / np.square(M).sum(), but for M = 0.",
+    "W^T W is symmetric, so only the symmetric part of m can be met. Which of its eigenvalues can W^T W have?",
+    "Take the eigenvalues and eigenvectors of (m + m.T) / 2. Keep the head_dim largest eigenvalues; replace those < 0.",
+    "The rows of W are the eigenvectors that were kept, times the roots of their eigenvalues, 0 for those below 0.",
 )
 
 
-def _matrices(rng):
-    K, D = (int(n) for n in rng.choice(np.arange(2, 9), 2, replace=False))
-    return rng.standard_normal((K, D)), rng.standard_normal((K, D))
+def _random(rng, D):
+    return rng.standard_normal((D, D))
 
 
-def scores_are_those_of_queries_and_keys(answer, rng):
-    """x M x^T, for a whole text."""
-    w_q, w_k = _matrices(rng)
-    x = rng.standard_normal((5, w_q.shape[1]))
-    m = answer.bilinear(w_q, w_k)
-    expect(np.shape(m) == (w_q.shape[1],) * 2, f"M has shape {np.shape(m)}, expected {(w_q.shape[1],) * 2}")
-    close(x @ m @ x.T, (x @ w_q.T) @ (x @ w_k.T).T / np.sqrt(len(w_q)), "the score")
+def what_one_matrix_made_is_met(answer, rng):
+    """Exactly, if there are enough rows."""
+    K, D = sorted(int(n) for n in rng.integers(2, 9, 2))
+    made = rng.standard_normal((K, D))
+    w = np.asarray(answer.nearest(made.T @ made, K))
+    expect(w.shape == (K, D), f"W has shape {w.shape}, expected {(K, D)}")
+    close(w.T @ w, made.T @ made, "W^T W")
 
 
-def one_matrix_is_symmetric_and_not_negative(answer, rng):
-    """Who looks is looked at, and nobody has a negative score with themselves."""
-    w, _ = _matrices(rng)
-    m = answer.bilinear(w, w)
-    close(answer.antisymmetric_share(m), 0.0, "the antisymmetric share with one matrix")
-    least = np.linalg.eigvalsh(m)[0]
-    expect(least > -1e-9, f"an eigenvalue is {least:.3g}, expected none below 0")
+def nothing_near_it_is_nearer(answer, rng):
+    """Moved a little in any direction, W is worse, or at least no better."""
+    D = int(rng.integers(3, 8))
+    m, K = _random(rng, D), int(rng.integers(1, D + 1))
+    w = np.asarray(answer.nearest(m, K))
+    expect(w.shape == (K, D), f"W has shape {w.shape}, expected {(K, D)}")
+    far = np.square(m - w.T @ w).sum()
+    for _ in range(20):
+        other = w + 10 ** rng.uniform(-3, 0) * rng.standard_normal(w.shape)
+        distance = np.square(m - other.T @ other).sum()
+        expect(distance > far - 1e-9, f"the squares of m - W^T W sum to {far:.6g}; with another W to {distance:.6g}")
 
 
-def the_share_is_that_of_the_parts(answer, rng):
-    """Made of parts whose sizes are known."""
-    b = rng.standard_normal((int(rng.integers(2, 8)),) * 2)
-    s, a = b + b.T, rng.uniform(0.1, 3) * (b - b.T)
-    expected = np.square(a).sum() / (np.square(a).sum() + np.square(s).sum())
-    close(answer.antisymmetric_share(s + a), expected, "the share")
-    close(answer.antisymmetric_share(a), 1.0, "the share of an antisymmetric matrix")
+def few_rows_keep_what_is_largest(answer, rng):
+    """Of a symmetric table with known eigenvalues, K rows leave the smallest ones over."""
+    D = int(rng.integers(3, 8))
+    vectors, roots = np.linalg.qr(_random(rng, D))[0], np.sort(rng.uniform(0.5, 3, D))
+    K = int(rng.integers(1, D))
+    m = vectors * roots @ vectors.T
+    w = np.asarray(answer.nearest(m, K))
+    close(np.square(m - w.T @ w).sum(), np.square(roots[: D - K]).sum(), "the sum of the squares of m - W^T W")
 
 
-def the_share_of_nothing_is_0(answer, rng):
-    """No NaN."""
-    close(answer.antisymmetric_share(np.zeros((3, 3))), 0.0, "the share of a matrix of zeros")
+def what_it_cannot_make_is_left_over(answer, rng):
+    """Tables with three parts of known size: eigenvalues above 0 and below 0, and an antisymmetric one."""
+    D = int(rng.integers(3, 8))
+    vectors, roots = np.linalg.qr(_random(rng, D))[0], rng.normal(size=D)
+    b = _random(rng, D)
+    m = vectors * roots @ vectors.T + (b - b.T) * rng.uniform(0, 1)
+    expected = 1 - np.square(roots.clip(0)).sum() / np.square(m).sum()
+    close(answer.out_of_reach(np.eye(D), m), expected, "the share out of reach")
+    w = rng.standard_normal((int(rng.integers(1, D)), D))
+    close(answer.out_of_reach(w, w), 0.0, "the share out of reach of what one matrix made")
+    close(answer.out_of_reach(w, -w), 1.0, "the share out of reach of -W^T W")

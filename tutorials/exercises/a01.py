@@ -1,19 +1,23 @@
-"""Exercise a01: the walk that waits.
+"""Exercise a01: an order, and the walk in the other direction.
 
 Here a node is any object with two attributes: `parents`, a tuple of nodes (the same one may be there twice), and
-`products`, a tuple of as many functions. Given the gradient of the node, a product returns the gradient for its parent.
+`slopes`, a tuple of as many numbers: by how much the node grows per unit by which the parent grows, along this arrow.
 There are no running numbers. Chains may be thousands of nodes long, and nodes may be shared again and again.
 """
 
 
-def topological_order(root):
-    """All nodes from which `root` was made and `root` itself, once each, in a list that begins with `root`.
+def is_topological(order, root):
+    """Whether a list of nodes holds `root` and all nodes from which it was made, each once, and none too early.
 
-    Every node comes after all nodes that have it as a parent.
+    A node is too early if it stands before a node that has it as a parent. No other nodes are in the list.
     """
     raise NotImplementedError
 
 
-def gradients(root, gradient):
-    """The gradient of every node, a dict from node to gradient, given that of `root`."""
+def growth(root, leaf):
+    """By how much `root` grows per unit by which `leaf` grows; 0 if it does not depend on it.
+
+    Found forwards: how much a node grows is the sum, over its arrows, of what its parent grows times the slope; `leaf`
+    grows by 1. Nothing is sent back.
+    """
     raise NotImplementedError

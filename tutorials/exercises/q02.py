@@ -1,19 +1,20 @@
-"""Question 2: what the two matrices make together, and how much of it one matrix could not."""
+"""Question 2: the one matrix that comes nearest to what two make together.
+
+With two matrices the scores are x_i^T M x_j, M = W_Q^T W_K; with one they are x_i^T W^T W x_j. Symmetric tables have
+real eigenvalues and perpendicular eigenvectors: `np.linalg.eigh`.
+"""
 
 import numpy as np
 
 
-def bilinear(w_q: np.ndarray, w_k: np.ndarray) -> np.ndarray:
-    """The matrix M (D, D) with x_i^T M x_j = q_i . k_j / sqrt(K) for all x_i, x_j (D,).
-
-    w_q, w_k: (K, D), with q_i = w_q x_i and k_j = w_k x_j.
-    """
+def nearest(m: np.ndarray, head_dim: int) -> np.ndarray:
+    """The W (head_dim, D) for which the squares of m - W^T W have the smallest sum; m is (D, D), head_dim <= D."""
     raise NotImplementedError
 
 
-def antisymmetric_share(m: np.ndarray) -> float:
-    """|A|^2 / |M|^2, where M = S + A is a sum of a symmetric S and an antisymmetric A = -A^T, and |M|^2 = sum M_ij^2.
+def out_of_reach(w_q: np.ndarray, w_k: np.ndarray) -> float:
+    """Which share of the squares of M = w_q^T w_k no single matrix can make, not even one of D rows.
 
-    0 for M = 0.
+    w_q, w_k: (K, D), not 0.
     """
     raise NotImplementedError

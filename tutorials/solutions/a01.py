@@ -1,23 +1,23 @@
 """Solution of exercise a01."""
 
 
-def topological_order(root):
-    """Depth-first: a node is put down when all its parents are, and the list is read backwards."""
-    down, seen, waiting = [], set(), [(root, False)]
-    while waiting:
-        node, its_parents_are_down = waiting.pop()
-        if its_parents_are_down:
-            down.append(node)
-        elif node not in seen:
-            seen.add(node)
-            waiting += [(node, True), *[(parent, False) for parent in node.parents]]
-    return down[::-1]
+def is_topological(order, root):
+    """Each node of the list has its parents behind it; so nothing below the root can be missing."""
+    place = {node: i for i, node in enumerate(order)}
+    each_once = len(place) == len(order)
+    return each_once and root in place and all(place.get(p, -1) > place[node] for node in order for p in node.parents)
 
 
-def gradients(root, gradient):
-    """Each node in turn sends on all that it has received."""
-    found = {root: gradient}
-    for node in topological_order(root):
-        for parent, product in zip(node.parents, node.products, strict=True):
-            found[parent] = found.get(parent, 0) + product(found[node])
-    return found
+def growth(root, leaf):
+    """A node waits on the pile until all its parents are known."""
+    known, pile = {leaf: 1.0}, [root]
+    while pile:
+        node = pile.pop()
+        if node in known:
+            continue
+        unknown = [parent for parent in node.parents if parent not in known]
+        if unknown:
+            pile += [node, *unknown]
+        else:
+            known[node] = sum(known[parent] * slope for parent, slope in zip(node.parents, node.slopes))
+    return known[root]

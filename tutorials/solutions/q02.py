@@ -1,14 +1,16 @@
-"""Question 2: what the two matrices make together, and how much of it one matrix could not."""
+"""Question 2: the one matrix that comes nearest to what two make together."""
 
 import numpy as np
 
 
-def bilinear(w_q: np.ndarray, w_k: np.ndarray) -> np.ndarray:
-    """(w_q x_i)^T (w_k x_j) = x_i^T (w_q^T w_k) x_j."""
-    return w_q.T @ w_k / np.sqrt(len(w_q))
+def nearest(m: np.ndarray, head_dim: int) -> np.ndarray:
+    """W^T W has eigenvalues >= 0, at most head_dim of them above 0: take the largest of the symmetric part."""
+    roots, vectors = np.linalg.eigh((m + m.T) / 2)  # smallest first; vectors in columns
+    return np.sqrt(roots[-head_dim:].clip(0))[:, None] * vectors[:, -head_dim:].T
 
 
-def antisymmetric_share(m: np.ndarray) -> float:
-    """A = (M - M^T) / 2."""
-    total = np.square(m).sum()
-    return float(np.square((m - m.T) / 2).sum() / total) if total > 0 else 0.0
+def out_of_reach(w_q: np.ndarray, w_k: np.ndarray) -> float:
+    """What is left of M without the nearest."""
+    m = w_q.T @ w_k
+    w = nearest(m, len(m))
+    return float(np.square(m - w.T @ w).sum() / np.square(m).sum())
