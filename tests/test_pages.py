@@ -57,6 +57,13 @@ def test_nothing_in_a_card_is_markup(claim):
         assert "<b>" not in shown
 
 
+def test_a_claim_that_is_not_settled_says_why_on_the_first_page(claim):
+    assert "<em>it depends</em>" in first.row(
+        claim("q99.1", values=[0, 1], verdict="NOT SETTLED", reason="it depends"), ""
+    )
+    assert "it holds" not in first.row(claim("q99.1", reason="it holds"), "")
+
+
 def test_a_list_of_cards_is_shown_as_boxes_and_no_other_list(claim):
     cards = [claim("q99.1"), claim("q99.2")]
     assert lesson.list_of_boxes(cards) == cards[0]._repr_html_() + cards[1]._repr_html_()
