@@ -14,7 +14,11 @@ html_static_path = ["static"]
 html_css_files = ["pages.css"]
 html_js_files = ["cards.js", "zoom.js"]
 html_copy_source = False
-html_assets_policy = "always"  # formulas stand in titles, and so beside every page
 html_use_index = False
 html_show_search_summary = False  # it would have to be fetched, which browsers refuse to pages that are files
 html_show_copyright = False
+
+
+def setup(app):
+    """Called by Sphinx. Formulas stand in titles, and so beside every page, also where there is none in its text."""
+    app.set_html_assets_policy("always")
