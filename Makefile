@@ -35,8 +35,8 @@ instruments: $(VENV)/.demo
 claims: $(VENV)/.demo
 	$(BIN)/python -m tutorials.claims
 
-# Run the lessons and make pages of them that open without a network: build/site/index.html. In full that takes about
-# MINUTES, in the short form MINUTES: make tutorials ARGS=--quick. The second time only what has changed is run.
+# Run the lessons and make pages of them that open without a network: build/site/index.html. That takes about ten
+# minutes, and five in the short form: make tutorials ARGS=--quick. The second time only what has changed is run.
 tutorials: $(VENV)/.docs
 	$(BIN)/python -m tutorials.pages $(ARGS)
 

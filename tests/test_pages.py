@@ -57,6 +57,13 @@ def test_nothing_in_a_card_is_markup(claim):
         assert "<b>" not in shown
 
 
+def test_a_claim_that_is_not_settled_says_why_on_the_first_page(claim):
+    assert "<em>it depends</em>" in first.row(
+        claim("q99.1", values=[0, 1], verdict="NOT SETTLED", reason="it depends"), ""
+    )
+    assert "it holds" not in first.row(claim("q99.1", reason="it holds"), "")
+
+
 def test_a_list_of_cards_is_shown_as_boxes_and_no_other_list(claim):
     cards = [claim("q99.1"), claim("q99.2")]
     assert lesson.list_of_boxes(cards) == cards[0]._repr_html_() + cards[1]._repr_html_()
@@ -179,7 +186,7 @@ def test_a_page_shows_its_cards_and_pictures_and_the_first_one_leads_to_them(sit
 def test_the_site_needs_no_network_and_no_link_leads_nowhere(site):
     pages = {path: Page(path) for path in site.rglob("*.html") if "_static" not in path.parts}
     assert {"index.html", "q99_x.html", "PARTS.html", "INSTRUMENTS.html"} <= {path.name for path in pages}
-    assert any("mathjax" in load for load in pages[site / "tutorials" / "q99_x.html"].loads)
+    assert all(any("mathjax" in load for load in page.loads) for page in pages.values())
     for path, page in pages.items():
         for load in page.loads:
             assert (path.parent / load.partition("?")[0]).exists(), f"{path.name} loads {load}"

@@ -3,6 +3,7 @@
 project = "minigrad and minitransformer"
 html_title = "minigrad and minitransformer"
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 # The last one brings MathJax along, so that formulas need no network.
 extensions = ["myst_nb", "sphinx-mathjax-offline"]
 nb_execution_mode = "off"  # the notebooks have been run
@@ -16,3 +17,8 @@ html_copy_source = False
 html_use_index = False
 html_show_search_summary = False  # it would have to be fetched, which browsers refuse to pages that are files
 html_show_copyright = False
+
+
+def setup(app):
+    """Called by Sphinx. Formulas stand in titles, and so beside every page, also where there is none in its text."""
+    app.set_html_assets_policy("always")

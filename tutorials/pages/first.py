@@ -59,10 +59,11 @@ def tally(cards: Sequence[dict[str, Any]]) -> str:
 def row(card: dict[str, Any], page: str) -> str:
     """A card in a line or two, linked to where its lesson settles it."""
     usual = '<span class="usual">usual answer</span> ' if card["usual"] else ""
+    why = f" <em>{escape(card['reason'])}</em>" if card["verdict"] == "NOT SETTLED" else ""
     return (
         f'<li class="card" data-verdict="{card["verdict"]}" data-usual="{str(card["usual"]).lower()}">'
         f'{badge(card["verdict"])}<div><a href="{page}#{escape(card["id"])}">{escape(card["statement"])}</a> '
-        f'{usual}<div class="measured">{escape(measured(card))}</div></div></li>'
+        f'{usual}<div class="measured">{escape(measured(card))}{why}</div></div></li>'
     )
 
 
