@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from minigrad import kernels
+from minigrad import draw, kernels
 from tutorials import claims, lesson
 
 ROOT = Path(__file__).parents[1]
@@ -88,6 +89,25 @@ def test_a_claim_that_cannot_be_settled_is_refused(change, build):
     arguments = {"values": [1.0], "needs": "> 0.9", "verdict": "SUPPORTED"} | change
     with pytest.raises(ValueError, match=r"claim\(\): q99.1 needs"):
         lesson.claim("q99.1", "s", "t", **arguments)
+
+
+# ------------------------------------------------------------------------------------------------------------- pictures
+@pytest.mark.parametrize(
+    ("numbers", "printed"),
+    [
+        ({"loss": np.array([1 / 3, 2.0]), "seed": [np.float64(0.5)]}, ["loss: [0.333 2.   ]", "seed: [0.5]"]),
+        ({"table": np.eye(2)}, ["table:", "[[1. 0.]", " [0. 1.]]"]),
+        (np.arange(3), ["[0 1 2]"]),
+        ({seed: np.zeros(3) for seed in range(lesson.LINES + 1)}, []),
+    ],
+)
+def test_a_script_prints_the_numbers_of_a_figure_if_they_are_few(numbers, printed, build, capsys):
+    with draw.figure(2, 2) as fig:
+        fig.subplots()
+    assert lesson.show(draw.Plot(fig, numbers), "q99-x") is None
+    path = build / "lessons" / "q99-x.svg"
+    assert capsys.readouterr().out.splitlines() == [f"q99-x: {path}", *printed]
+    assert path.exists()
 
 
 # -------------------------------------------------------------------------------------------------- the table of claims

@@ -154,12 +154,11 @@ def show(thing: Any, name: str) -> Any:
 
 
 def _in_words(numbers: Any) -> str:
-    """The numbers of a figure, a line for each name, in three digits."""
-    if not isinstance(numbers, dict):
-        return str(numbers)
-    with np.printoptions(precision=3, suppress=True, linewidth=100, legacy="1.25"):
-        named = {name: str(value) for name, value in numbers.items()}
-    return "\n".join(f"{name}:{chr(10) if chr(10) in text else ' '}{text}" for name, text in named.items())
+    """The numbers of a figure, in three digits; those with a name on a line of their own."""
+    with np.printoptions(precision=3, linewidth=100, legacy="1.25"):  # 0.5, not np.float64(0.5)
+        named = [(f"{name}:", str(value)) for name, value in numbers.items()] if isinstance(numbers, dict) else []
+        lines = [f"{name}\n{text}" if "\n" in text else f"{name} {text}" for name, text in named]
+        return "\n".join(lines) or str(numbers)
 
 
 if in_notebook():  # where a card shows itself, so does a list of them

@@ -9,9 +9,10 @@
 # **The usual answer:** "Different heads capture different dependencies. They give the model more capacity. It
 # generalises better. And heads run in parallel."
 #
-# **Predict.** A layer of attention shall say, at each place, which token stood *one* place before and which *three*
-# places before; there are 8 tokens. With two heads of 16 it gets both right. How often is *one* head of 32 right, for
-# either question? And one head of 64, with twice the parameters in its attention? Write down four numbers.
+# **Predict.** A layer of attention shall say, at each place, which **token** (a word, say) stood *one* place before and
+# which *three* places before; there are 8 different ones. With two heads of 16 it gets both right. How often is *one*
+# head of 32 right, for either question? And one head of 64, with twice the parameters in its attention? Write down four
+# numbers.
 #
 # ## The smallest code
 # `toys.Reader` is an embedding (a learnt vector for each token and each place), one layer of attention in the wrapping

@@ -237,8 +237,8 @@ claim(
 
 # %% [markdown]
 # ## What the usual answer gets wrong, where it is right, and when
-# - **Right:** two roles, two matrices. Of what two matrices make, before and after training, only a part is in reach of
-#   one; and with one, everybody starts by staring at themselves.
+# - **Right:** two roles, two matrices. Of what two make together, one could make about a quarter before training, and a
+#   sixth or less after it; and with one, everybody starts by staring at themselves.
 # - **"Sharing may work too": it depends.** On the positions (free vectors: yes; sinusoids: no), and on a residual
 #   connection that lets the rest of the layer subtract what attention should not have brought.
 # - **Keys of one length and no self** (as in Reformer) help with sinusoids, from about 0.6 to 0.8, not all the way.

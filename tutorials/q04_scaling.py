@@ -173,7 +173,7 @@ claim(
 # undivided but begins with $W_Q$, the matrix that makes queries, divided by $\sqrt{d_k}$: it *starts* like the second.
 
 # %%
-NAMES["none, small start"] = "nothing, small start"
+RUNS = NAMES | {"none, small start": "nothing, small start"}
 task, losses, before, after = toys.look_back(1, 3, T=12), {}, {}, {}
 
 
@@ -184,7 +184,7 @@ def taps(model):
     return {name.rpartition(".")[2]: x.data for name, x in seen.items()}
 
 
-for name, d_k, seed in product(NAMES, (8, 128), SEEDS):
+for name, d_k, seed in product(RUNS, (8, 128), SEEDS):
     mg.manual_seed(seed)
     config = toys.small(d_model=64, nhead=2, head_dim=d_k, attention_scale=name.partition(",")[0])
     model = toys.Reader(config, questions=2)
@@ -196,9 +196,9 @@ for name, d_k, seed in product(NAMES, (8, 128), SEEDS):
 
 with draw.figure(8, 3.0) as fig:
     for axes, d_k in zip(fig.subplots(1, 2, sharey=True), (8, 128)):
-        for name, colour, line in zip(NAMES, draw.COLOURS, LINES):
+        for name, colour, line in zip(RUNS, draw.COLOURS, LINES):
             course = np.mean([losses[name, d_k, s] for s in SEEDS], axis=0)
-            axes.plot(course, color=colour, ls=line, label=NAMES[name])
+            axes.plot(course, color=colour, ls=line, label=RUNS[name])
         axes.set(title=f"loss, $d_k$ = {d_k}, mean of {len(SEEDS)} seeds", xlabel="step", ylim=(0, 2.5))
     fig.axes[0].legend(title="divided by")
 last = {key: float(np.mean(of[-20:])) for key, of in losses.items()}

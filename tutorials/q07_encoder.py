@@ -37,16 +37,25 @@ def reader(seed, N=1, **changes):
 
 model = reader(0, N=2)
 with mg.record(model) as rec:
-    logits = model(np.arange(1, V + 1)[None])
+    logits = model(np.random.default_rng(0).integers(1, V + 1, (4, T)))
     logits.backward(np.random.default_rng(0).standard_normal(logits.shape).astype(logits.dtype))
 
 # %% [markdown]
-# ## See it: two layers, the first opened to its operations
+# ## See it: two layers
 # Values flow along the arrows, gradients against them. On an arrow stands what share of the gradient came back there:
-# where an arrow splits in two, one goes through a part, and one past it. That is the residual connection.
+# where an arrow splits in two, one goes through a part (`self_attn`, `ffn`), and one past it. That is the residual
+# connection; in `add_norm` the two are added and normalised. (A **gradient** says how much a result changes per unit
+# of change here; what went into it here is random numbers at the end.)
 
 # %%
-show(mg.graph(rec, level="layer", open=["encoder.layers.0"]), "q07-layer")
+show(mg.graph(rec, level="sublayer"), "q07-layers")
+
+# %% [markdown]
+# The same with the first layer opened to its operations and their parameters: four matrices $(D, D)$ in attention (for
+# queries, keys, values and the output), two in the FFN, $(F, D)$ and $(D, F)$.
+
+# %%
+show(mg.graph(rec, level="layer", open=["encoder.layers.0"]), "q07-operations")
 
 # %% [markdown]
 # ## Measure: is this the formula?
@@ -109,7 +118,8 @@ def reached(seed, N, mask=None):
 
 
 depths = range(1, 5)
-field = {name: [[reached(s, N, mask) for s in SEEDS] for N in depths] for name, mask in (("all", None), ("near", near))}
+masks = {"all": None, "its neighbours": near}
+field = {name: [[reached(s, N, mask) for s in SEEDS] for N in depths] for name, mask in masks.items()}
 claim(
     "q07.4", "It takes several layers until a place can see the whole text", "share of places reached by one layer",
     field["all"][0], "< 1", "REFUTED", reason="one is enough; with a mask of neighbours the reach grows by one a layer",
@@ -145,15 +155,16 @@ for seed in SEEDS:
             right[name].append(toys.accuracy(model, task, batches=4)[0])
 with draw.figure(8, 3) as fig:
     panels = fig.subplots(1, 2)
-    for (name, rows), colour, style in zip(field.items(), (draw.BLUE, draw.ORANGE), ("o-", "s--")):
-        panels[0].plot(depths, np.mean(rows, axis=1) * T, style, color=colour, label=f"sees {name}")
+    for (name, rows), colour, style in zip(field.items(), draw.COLOURS, ("o-", "s--")):
+        panels[0].plot(depths, np.mean(rows, axis=1) * T, style, color=colour, label=f"each place sees {name}")
     panels[0].set(xlabel="layers N", ylabel="places", title="reached by the last token", ylim=(0, T + 1), xticks=depths)
     panels[0].legend(fontsize=draw.SMALL)
     means = [np.mean(rows) for rows in right.values()]
-    bars = panels[1].bar(list(right), means, color=[draw.BLUE, draw.ORANGE, draw.VERMILLION])
+    bars = panels[1].bar(list(right), means, color=[draw.BLUE, draw.VERMILLION, draw.VERMILLION])
     panels[1].bar_label(bars, [f"{mean:.2f}" for mean in means], fontsize=draw.SMALL)
-    panels[1].set(title="right, if this is taken out", ylim=(0, 1.1))
-show(draw.Plot(fig, {"field": field, "right": right}), "q07-reach")
+    panels[1].axhline(1 / V, color=draw.GREY, ls="--", lw=1)
+    panels[1].set(title="share of right answers, if this is taken out (dashed: guessing)", ylim=(0, 1.1))
+show(draw.Plot(fig, {name: np.array(values) for name, values in right.items()}), "q07-reach")
 
 # %%
 lost = [np.subtract(right["nothing"], right[name]).tolist() for name in ("attention", "FFN")]
@@ -180,9 +191,9 @@ for length in (16, 512):
     costs[length] = flops["layers.0.self_attn"] / flops["layers.0.ffn"]
 counts = {name: sum(p.numel() for p in part.parameters()) for name, part in encoder.layers[0].named_children()}
 print("parameters", counts)
-print("operations, attention / FFN, by length:", costs)
+print("operations, attention / FFN, by length:", {length: round(ratio, 2) for length, ratio in costs.items()})
 claim(
-    "q07.6", "Most operations of a layer are those of attention", "attention / FFN, D = 32, T = 16 and 512",
+    "q07.6", "Most operations of a layer are those of attention", "attention / FFN, D = 32, T = 16 and 512 (exact)",
     list(costs.values()), "> 1", "NOT SETTLED", seeds=list(costs), reason="it depends: only for texts longer than 2 D",
 )  # fmt: skip
 

@@ -1,9 +1,11 @@
 """Wrong answers to a01."""
 
+from itertools import pairwise
+
 
 def only_neighbours(order, root):
     """Looks at the next node in the list only."""
-    return order[0] is root and all(node not in other.parents for node, other in zip(order, order[1:]))
+    return order[0] is root and all(node not in other.parents for node, other in pairwise(order))
 
 
 def what_is_there_is_in_order(order, root):
@@ -25,7 +27,7 @@ def recursive(root, leaf):
 
     def find(node):
         if node not in known:
-            known[node] = sum(find(parent) * slope for parent, slope in zip(node.parents, node.slopes))
+            known[node] = sum(find(parent) * slope for parent, slope in zip(node.parents, node.slopes, strict=True))
         return known[node]
 
     return find(root)
@@ -37,7 +39,7 @@ def every_route(root, leaf):
     while waiting:
         node, slope = waiting.pop()
         total += slope * (node is leaf)
-        waiting += [(parent, slope * along) for parent, along in zip(node.parents, node.slopes)]
+        waiting += [(parent, slope * along) for parent, along in zip(node.parents, node.slopes, strict=True)]
     return total
 
 
@@ -46,7 +48,7 @@ def one_arrow_per_parent(root, leaf):
     known, pile = {leaf: 1.0}, [root]
     while pile:
         node = pile.pop()
-        arrows = dict(zip(node.parents, node.slopes))
+        arrows = dict(zip(node.parents, node.slopes, strict=True))
         unknown = [parent for parent in arrows if parent not in known]
         if unknown:
             pile += [node, *unknown]
@@ -66,7 +68,9 @@ def does_not_wait(root, leaf):
     known = {leaf: 1.0}
     for node in reversed(met):
         if node is not leaf:
-            known[node] = sum(known.get(parent, 0.0) * slope for parent, slope in zip(node.parents, node.slopes))
+            known[node] = sum(
+                known.get(parent, 0.0) * slope for parent, slope in zip(node.parents, node.slopes, strict=True)
+            )
     return known[root]
 
 

@@ -19,5 +19,5 @@ def growth(root, leaf):
         if unknown:
             pile += [node, *unknown]
         else:
-            known[node] = sum(known[parent] * slope for parent, slope in zip(node.parents, node.slopes))
+            known[node] = sum(known[parent] * slope for parent, slope in zip(node.parents, node.slopes, strict=True))
     return known[root]
