@@ -15,7 +15,7 @@
 #
 # ## What there is
 # $i$ is the place of the word that asks, $j$ of one that may be looked at, $x_i$ $(D,)$ the vector of a word. Each of
-# $H$ heads of size $K$ has query $q_i = W_Q x_i$, key $k_j = W_K x_j$, value $v_j = W_V x_j$, with learnt $W$. A softmax
+# $H$ heads of size $K$ has query $q_i = W_Q x_i$, key $k_j = W_K x_j$, value $v_j = W_V x_j$; $W$ are learnt. A softmax
 # over $j$ of the scores $e_{ij} = q_i \cdot k_j / \sqrt K$ gives weights $\alpha_{ij}$; $z_i = \sum_j \alpha_{ij} v_j$.
 #
 # **Absolute: where a word stands.** Before the first layer, $x_i$ gets a vector $P_i$ $(D,)$ added.
@@ -238,8 +238,8 @@ reach, gradient = np.array([[remember(N, seed) for seed in SEEDS] for N in (1, 2
 # - **ALiBi:** nothing to learn, hardly worse at 4x; but "near" is all it can say, not "three before" (0.33).
 # - **T5:** one number for a bucket and head; far words are many, and even small weights on them add up.
 #
-# **Relative** does not mean "any length". It works if no distance occurs that training did not show, as with clipping
-# or a short memory; enough clocks may do. For a *place* it is of no use, at least in one layer; a deeper model may
+# **Relative** does not mean "any length". It needs distances that training showed, by clipping or a short memory (for T5
+# not even that was enough), or many clocks. For a *place* it is of no use, at least in one layer; a deeper model may
 # count from the first word. And **learned** may go on where training ends. It depends on what is asked for.
 #
 # **Exercise.** Write Shaw's distances and the rotation yourself: `python -m tutorials.check q10`
