@@ -238,8 +238,8 @@ reach, gradient = np.array([[remember(N, seed) for seed in SEEDS] for N in (1, 2
 # - **ALiBi:** nothing to learn, hardly worse at 4x; but "near" is all it can say, not "three before" (0.33).
 # - **T5:** one number for a bucket and head; far words are many, and even small weights on them add up.
 #
-# **Relative** does not mean "any length". It needs distances that training showed, by clipping or a short memory (for T5
-# not even that was enough), or many clocks. For a *place* it is of no use, at least in one layer; a deeper model may
+# **Relative** does not mean "any length". It needs distances that training showed, by clipping or a short memory (for
+# T5 not even that was enough), or many clocks. For a *place* it is of no use, at least in one layer; a deeper model may
 # count from the first word. And **learned** may go on where training ends. It depends on what is asked for.
 #
 # **Exercise.** Write Shaw's distances and the rotation yourself: `python -m tutorials.check q10`
