@@ -115,9 +115,9 @@ with draw.figure(9, 3) as fig:
 show(draw.Plot(fig, {key: (operations[key], milliseconds[key], peaks[key]) for key in peaks}), "q03-cost")
 
 # %% [markdown]
-# Quadratic in $n$, linear in $d_k$, as the usual answer has it. (Where a line is flat, Python's calls take most of the
-# time.) But in memory they part. A dot product sums up as it goes; only $n^2$ scores are ever there. The additive
-# score must put each sum $q + k$ through the $\tanh$ before it adds up: $n^2 d_k$ numbers.
+# Quadratic in $n$, linear in $d_k$, as the usual answer has it. (Where a line is flat, Python's calls take the time;
+# where it is steep, an array has outgrown the caches.) But in memory they part. A dot product sums up as it goes; only
+# $n^2$ scores are ever there. The additive score must put each $q + k$ through the $\tanh$ first: $n^2 d_k$ numbers.
 
 
 # %%
