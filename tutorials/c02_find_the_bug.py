@@ -112,7 +112,7 @@ def oscilloscope(model):
     """The attentions of which the median row is nearly one-hot."""
     rows = lens.saturation(model, src, reads, targets=answer)
     entropies = {path: rows.values_of("normalised_entropy", path) for path in rows}
-    return [path for path, values in entropies.items() if values.size and np.median(values) < 0.3]
+    return [path for path, values in entropies.items() if values.size and np.median(values) < 0.5]
 
 
 print(oscilloscope(planted.patient("B", 0)))
@@ -240,9 +240,10 @@ claim("c02.9", "Repaired, patient E learns as the healthy model does, bit for bi
 # those that make the task *easier*, as A does, and never says where. "Read the code" comes last, for one module only.
 #
 # How much a mistake costs depends on its place. Let the seed move B to the self-attention of the decoder's first layer,
-# and it costs next to nothing; the oscilloscope finds it all the same. Only this instrument needs a number, my 0.3. The
-# others know none: a gradient is exactly 0 or absent, a line is there or not. And some mistakes have no module: if the
-# loss counts padding, or the labels are not shifted, all modules are innocent.
+# and it costs next to nothing; the oscilloscope finds it all the same. Only this instrument needs a number. Mine, 0.5, lies
+# between 24 healthy models (all above 0.68) and 24 patients (all below 0.36). The others know none: a gradient is
+# exactly 0 or absent, a line is there or not. And some mistakes have no module: if the loss counts padding, or the
+# labels are not shifted, all modules are innocent.
 #
 # **Exercise.** A sixth patient answers the same question twice, and differently: `python -m tutorials.check c02`
 #
