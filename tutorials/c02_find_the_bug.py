@@ -240,8 +240,8 @@ claim("c02.9", "Repaired, patient E learns as the healthy model does, bit for bi
 # those that make the task *easier*, as A does, and never says where. "Read the code" comes last, for one module only.
 #
 # How much a mistake costs depends on its place. Let the seed move B to the self-attention of the decoder's first layer,
-# and it costs next to nothing; the oscilloscope finds it all the same. Only this instrument needs a number. Mine, 0.5, lies
-# between 24 healthy models (all above 0.68) and 24 patients (all below 0.36). The others know none: a gradient is
+# and it costs next to nothing; the oscilloscope finds it all the same. Only this instrument needs a number. Mine, 0.5,
+# lies between 24 healthy models (all above 0.68) and 24 patients (all below 0.36). The others know none: a gradient is
 # exactly 0 or absent, a line is there or not. And some mistakes have no module: if the loss counts padding, or the
 # labels are not shifted, all modules are innocent.
 #
