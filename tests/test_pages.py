@@ -238,3 +238,10 @@ def test_a_lesson_that_does_not_exist_is_an_error_with_those_that_do():
     done = python("-m", "tutorials.pages", "q98")
     assert done.returncode == 2
     assert "pages: there is no lesson 'q98'; there are a01, " in done.stderr
+
+
+def test_without_its_extra_the_command_says_what_to_install():
+    code = "import sys; sys.modules['jupytext'] = None; import runpy; runpy.run_module('tutorials.pages.__main__')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "pages: jupytext is not installed. Try: pip install --editable '.[draw,docs]'"

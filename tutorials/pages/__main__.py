@@ -17,11 +17,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import jupytext
-import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError
-from sphinx.cmd.build import build_main
+try:
+    import jupytext
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError
+    from sphinx.cmd.build import build_main
+except ModuleNotFoundError as missing:
+    sys.exit(f"pages: {missing.name} is not installed. Try: pip install --editable '.[draw,docs]'")
 
 from tutorials.pages.first import FOLDER, first_page, lessons
 
