@@ -19,8 +19,14 @@ H = 2
 def _case(rng, B):
     """A small Transformer in float64, and the weighed sum of its logits for B sentences, or for one of them."""
     mg.manual_seed(int(rng.integers(1000)))
-    layers = {"num_encoder_layers": 1, "num_decoder_layers": int(rng.integers(1, 3))}
-    config = mt.TransformerConfig(src_vocab_size=9, d_model=8, nhead=H, dim_feedforward=8, **layers)
+    config = mt.TransformerConfig(
+        src_vocab_size=9,
+        d_model=8,
+        nhead=H,
+        num_encoder_layers=1,
+        num_decoder_layers=int(rng.integers(1, 3)),
+        dim_feedforward=8,
+    )
     model = mt.Transformer(config).double().eval()
     src, tgt = rng.integers(3, 9, (B, int(rng.integers(2, 6)))), rng.integers(3, 9, (B, int(rng.integers(2, 6))))
     weights = rng.standard_normal((*tgt.shape, 9))

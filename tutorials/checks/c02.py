@@ -16,8 +16,16 @@ PARTS = ("self_attn", "ffn", "add_norm1", "add_norm2")
 def _healthy(rng):
     """A small Transformer in evaluation mode, and tokens for it."""
     mg.manual_seed(int(rng.integers(1000)))
-    layers = {"num_encoder_layers": int(rng.integers(1, 4)), "num_decoder_layers": int(rng.integers(1, 4))}
-    config = mt.TransformerConfig(src_vocab_size=12, d_model=8, nhead=2, dim_feedforward=8, dropout=0.1, **layers)
+    sizes = rng.integers(1, 4, 2).tolist()
+    config = mt.TransformerConfig(
+        src_vocab_size=12,
+        d_model=8,
+        nhead=2,
+        num_encoder_layers=sizes[0],
+        num_decoder_layers=sizes[1],
+        dim_feedforward=8,
+        dropout=0.1,
+    )
     source, target = (rng.integers(3, 12, (2, int(rng.integers(2, 7)))) for _ in range(2))
     return mt.Transformer(config).eval(), source, target
 
