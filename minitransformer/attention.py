@@ -13,7 +13,7 @@ from minigrad import nn
 from .cache import KeysAndValues
 from .checks import check_sizes, choose
 from .positions import NO_POSITIONS, Positions
-from .scores import ATTENTIONS, ScaledDotProduct
+from .scores import ATTENTIONS, ScaledDotProduct, has_methods_of
 
 
 class MultiHeadAttention(nn.Module):
@@ -152,8 +152,3 @@ class MultiHeadAttention(nn.Module):
     def extra_repr(self) -> str:
         """The settings that the submodules do not show."""
         return f"nhead={self.nhead}, head_dim={self.head_dim}, dropout={self.dropout}"
-
-
-def has_methods_of(kind: type, thing: object, *names: str) -> bool:
-    """Whether these methods are those of `kind`, overridden neither by a class nor in the thing itself."""
-    return all(getattr(type(thing), name) is getattr(kind, name) and name not in vars(thing) for name in names)

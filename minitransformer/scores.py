@@ -37,6 +37,11 @@ def scale_of(scale: str | float, head_dim: int) -> float:
     return SCALES[scale](head_dim)
 
 
+def has_methods_of(kind: type, thing: object, *names: str) -> bool:
+    """Whether these methods are those of `kind`, overridden neither by a class nor in the thing itself."""
+    return all(getattr(type(thing), name) is getattr(kind, name) and name not in vars(thing) for name in names)
+
+
 class Score(nn.Module):
     """Attention from queries, keys and values on: z = dropout(softmax(scores(q, k) + bias)) v.
 
@@ -98,7 +103,9 @@ class ScaledDotProduct(Score):
         return (self.asked(q) @ k.mT) * self.scale
 
     def attend(self, q: mg.Tensor, k: mg.Tensor, v: mg.Tensor, mask: Any, bias: Any, **settings: Any) -> mg.Tensor:
-        """The fused op."""
+        """The fused op, unless a subclass makes other scores."""
+        if not has_methods_of(ScaledDotProduct, self, "scores"):
+            return super().attend(q, k, v, mask, bias, **settings)
         return mg.ops.scaled_dot_product_attention(self.asked(q), k, v, mask, bias, scale=self.scale, **settings)
 
     def extra_repr(self) -> str:

@@ -76,6 +76,23 @@ def test_watched_or_not_the_result_is_the_same(name, rng):
     np.testing.assert_allclose(seen["pattern"].detach().numpy().sum(-1), 1, rtol=1e-12)
 
 
+class Doubled(ScaledDotProduct):
+    def scores(self, q, k):
+        return 2 * super().scores(q, k)
+
+
+def test_the_scores_of_a_subclass_count_watched_or_not(rng):
+    attention = MultiHeadAttention(6, 2).double()
+    x = mg.tensor(rng.standard_normal((2, 4, 6)))
+    usual = attention(x, x, x).detach().numpy()
+    attention.score = Doubled(3)
+    alone = attention(x, x, x).detach().numpy()
+    with nn.capture(attention):
+        watched = attention(x, x, x).detach().numpy()
+    np.testing.assert_allclose(watched, alone, rtol=1e-12, atol=1e-12)
+    assert abs(alone - usual).max() > 1e-3
+
+
 def test_scales_by_name_and_by_number(rng):
     q, k = (mg.tensor(rng.standard_normal(shape)) for shape in SHAPES)
     raw = (q @ k.mT).numpy()
