@@ -100,7 +100,7 @@ claim(
 
 # %% [markdown]
 # And on the clock? Times depend on the machine and its other work, so there is no card for them. Where this was
-# written, 64 heads took six to eight times as long as one: it is the softmax, and products too thin for the processor.
+# written, 64 heads took six to nine times as long as one: it is the softmax, and products too thin for the processor.
 
 # %%
 x = mg.randn(B, 4 * T, D)
@@ -239,7 +239,7 @@ claim(
 #   equal. $K = D / H$ is a **budget**: many patterns at the price of one.
 # - **Quadratic:** not in $K$. Linear, and only $H K$ counts.
 # - **Robust:** where heads are to spare, however large they are. Eight heads shrug off a loss with one lookup to do;
-#   with two, about a quarter of the answers goes; two heads have none to spare.
+#   with two, a quarter of the answers goes, or more; two heads have none to spare.
 # - **When is a head too small?** For pointing at one of 16 places $K = 2$ would do, if nothing were noisy; 8 are safe.
 #   For a random half of them 4 are too few, and 8 enough unless noisy. (`head_dim` sets $K$ apart from $D / H$.) We
 #   tried no more than sixteen keys, one layer, and vectors that were free to lie where they liked.
