@@ -165,9 +165,9 @@ print({name: rows[0][3].num_parameters()["total"] for name, rows in runs.items()
 # once more with equal **time**: it gets as many steps as it can do in the Transformer's seconds.
 
 # %%
-seconds = {name: np.array([run[1] for run in rows]) for name, rows in runs.items()}
-steps = np.rint(STEPS * seconds["Transformer"] / seconds["GRU + attention"]).astype(int)
-equal_time = [train(gru, {}, seed, n) for seed, n in zip(SEEDS, steps)]
+seconds = {name: sum(run[1] for run in rows) for name, rows in runs.items()}
+steps = round(STEPS * seconds["Transformer"] / seconds["GRU + attention"])
+equal_time = [train(gru, {}, seed, steps) for seed in SEEDS]
 print("steps of the GRU in the time of the Transformer's", STEPS, steps, "right:", [run[2] for run in equal_time])
 with draw.figure(8, 3) as fig:
     panels = fig.subplots(1, 2, sharey=True)
