@@ -9,7 +9,7 @@
 # **The usual answer.** "Sentences have different lengths, so padding gets into the statistics of a batch; and the
 # statistics of a batch are unstable. LayerNorm does not depend on the batch."
 #
-# **Predict.** A decoder with 2 layers, in training. Its **mask** is correct: attention looks at no later token. We change
+# **Predict.** A decoder with 2 layers, in training. Its **mask** is right: attention looks at no later token. We change
 # the *last* token of a sentence. By how much do outputs at *earlier* places change, at most, with LayerNorm? With
 # BatchNorm, one sentence in the batch? With 64 in the batch? Write down three numbers; the outputs are of size 1.
 
@@ -127,9 +127,9 @@ claim(
 )  # fmt: skip
 
 # %% [markdown]
-# Padding can be mended: tell the norm which places are words (dashed). The left picture is what the usual answer forgets.
-# The mask is correct, and yet an earlier place knows of a later token, through the mean. **In training BatchNorm breaks
-# the mask.** With more sentences the leak falls, about as $1/B$.
+# Padding can be mended: tell the norm which places are words (dashed). The left picture the usual answer forgets. The
+# mask is right, and yet an earlier place knows of a later token, through the mean. **In training BatchNorm breaks the
+# mask.** With more sentences the leak falls, about as $1/B$.
 
 # %%
 claim(
@@ -218,7 +218,7 @@ show(draw.Plot(fig, {"post": profiles[False], "pre": profiles[True]}), "q12-wher
 # %%
 claim(
     "q12.6", "It does not matter where the norm stands", "loss after training, post-norm minus pre-norm, no warm-up",
-    (curves[False, 1] - curves[True, 1])[:, -10:].mean(axis=1), "< 0.5", "REFUTED", reason="post-norm needs the warm-up, pre-norm does not",
+    (curves[False, 1] - curves[True, 1])[:, -10:].mean(axis=1), "< 0.5", "REFUTED", reason="only post-norm needs it",
 )  # fmt: skip
 
 # %%

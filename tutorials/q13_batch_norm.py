@@ -63,10 +63,21 @@ print("and in use:", abs(own.eval()(mg.tensor(x)).data - library.eval()(mg.tenso
 #   y_{ih} = w_h\, \frac{x_{ih} - \mu_h}{\sqrt{\sigma_h^2 + \varepsilon}} + b_h$$
 #
 # ($\varepsilon$ guards against division by 0; $w_h$ and $b_h$ are learnt, so that the network may choose another size.)
-# What is remembered follows slowly: $m \leftarrow m + 0.1\,(\mu - m)$. In use the batch has no say; there may be none.
+# What is remembered follows slowly: $m \leftarrow m + 0.1\,(\mu - m)$, and the variance likewise, with $B - 1$ in place
+# of $B$. In use these take the place of $\mu$ and $\sigma^2$. The batch has no say then; there may be none.
+#
+# Backwards, in training: each $x_{jh}$ moves $\mu_h$ and $\sigma_h$, so *all* results of its feature. Let $L$ be the
+# loss, $\hat x$ the fraction above and $g_{ih} = w_h\, \partial L / \partial y_{ih}$. The chain rule gives, for small
+# $\varepsilon$,
+#
+# $$\frac{\partial L}{\partial x_{ih}} = \frac{1}{\sigma_h} \Big( g_{ih} - \frac1B \sum_j g_{jh}
+#   - \hat x_{ih}\, \frac1B \sum_j g_{jh} \hat x_{jh} \Big).$$
+#
+# What would shift or stretch the whole feature is taken out, and each example has a part in the gradient of the others.
 #
 # ## See it: what one example gets depends on the others
-# One example, always the same, in 200 batches with other examples, each a batch of $B$. What becomes of one feature?
+# Left: a batch as a table. The coloured numbers share a mean, one column each. Right: one example, always the same, in
+# 200 batches with other examples, each of $B$. What becomes of one feature? (A dot is a batch.)
 
 # %%
 sizes, slopes, clouds = (2, 4, 8, 16, 32, 64, 128), [], {}
@@ -77,8 +88,10 @@ for seed in range(fast(10, 3)):
         batches[:, 0] = 0.5
         clouds[B] = (0.5 - batches.mean(1)) / np.sqrt(batches.var(1) + EPS)
     slopes.append(np.polyfit(np.log(sizes[2:]), np.log([clouds[B].std() for B in sizes[2:]]), 1)[0])
-with draw.figure(6, 3) as fig:
-    axes = fig.subplots()
+with draw.figure(8, 3, axes_grid=False) as fig:
+    table, axes = fig.subplots(1, 2, width_ratios=(1, 2))
+    table.imshow(np.where(np.arange(6) == 2, 0.5, np.zeros((8, 6))), cmap="Blues", vmin=-0.1, vmax=1, aspect="auto")
+    table.set(title="what shares a mean", xlabel="feature h", ylabel="example i")
     for place, B in enumerate(sizes):
         across = place + 0.25 * np.random.default_rng(B).uniform(-1, 1, 200)
         axes.plot(across, clouds[B], ".", color=draw.BLUE, ms=2)
