@@ -228,7 +228,7 @@ claim(
 # place must combine what it has by "and" and "if", in one layer, with few heads. It is the cheapest place to put hidden
 # units: each costs $2D + 1$ parameters and no look at any other word.
 #
-# **Limits.** A table of 64 entries, and 400 steps. With more patience two heads without a curved FFN may get there, too,
+# **Limits.** A table of 64 entries, and 400 steps. With more patience two heads without a curved FFN may do it, too,
 # perhaps by the way shown above. Five seeds, the worst to the best, and how many have more than 0.97 right:
 #
 # | steps | 2 heads, no FFN | | 2 heads, linear FFN | |
