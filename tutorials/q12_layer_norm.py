@@ -237,7 +237,7 @@ claim(
 
 # %% [markdown]
 # The profile belongs to its start. Ours is **Xavier's**, variance 2 / (rows + columns), for which Xiong and others
-# derive a ratio of about $\sqrt{N}$, here 3.5. With matrices half as large it is 1.3, a tenth 1.1, twice as large about 10.
+# derive a ratio of about $\sqrt{N}$, here 3.5. With matrices half as large it is 1.3, a tenth 1.1, twice, about 10.
 #
 # **What the usual answer gets wrong, where it is right, and when.** Everything it says is true, and the main reason is
 # missing. Padding can be told to BatchNorm; a large batch calms the statistics. But a decoder must not know the future,
