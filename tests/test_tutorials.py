@@ -1,5 +1,6 @@
 """Lessons: each runs as a script, in fast mode, says what the cards say, and keeps to the form of a lesson."""
 
+import doctest
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from minigrad import draw, kernels
-from tutorials import claims, lesson
+from tutorials import check, claims, lesson, toys
 
 ROOT = Path(__file__).parents[1]
 LESSONS = sorted(path for path in (ROOT / "tutorials").glob("[aqc][0-9][0-9]_*.py"))
@@ -55,6 +56,11 @@ def test_it_has_the_form_of_a_lesson(path):
         ours = {"minigrad", "minitransformer", "tutorials"}
         assert module in {"numba", "numpy", *ours, *sys.stdlib_module_names}
     assert not re.search(r"tutorials\.[aqc]\d\d", text), "no lesson needs another one"
+
+
+@pytest.mark.parametrize("module", [check, claims, lesson, toys], ids=lambda module: module.__name__)
+def test_the_examples_in_docstrings_hold(module):
+    assert doctest.testmod(module).failed == 0
 
 
 # ---------------------------------------------------------------------------------------------------------- claim cards

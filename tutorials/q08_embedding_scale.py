@@ -72,8 +72,9 @@ show(draw.Plot(fig, {"D": dims, "with": measured[True], "without": measured[Fals
 # Without the factor words are small beside their places, and the more so the larger $D$: at $D = 512$ the model sees
 # first of all *where* a word stands, and hardly *which* one it is. With the factor both are of one size for all $D$.
 #
-# And the scores are larger with the factor, of course: it multiplies *up*. What keeps scores small is another root,
-# $1/\sqrt{d_k}$ in attention, where it divides.
+# And the scores are larger with the factor, of course: it multiplies *up*. Not 22.6-fold, as places have a part in them
+# that does not grow; at $D = 512$ a few times, more or less by the weights that were drawn. What keeps scores small is
+# another root, $1/\sqrt{d_k}$ in attention ($d_k$: entries of a query), where it divides.
 
 # %%
 claim(

@@ -7,10 +7,10 @@
 # **The usual answer.** "Residuals stop gradients from vanishing. They make training faster, and allow deeper networks.
 # And they keep the information of the input."
 #
-# **Predict.** An encoder with $N = 8$ layers and random weights, with the norms of the paper. Take the skips away. By
-# what factor does the gradient of the *first* layer shrink? And how different from each other are $T = 12$ different
-# tokens after four layers, if 1 means as different as at the beginning, and 0 that all have become one vector? Write
-# down two numbers.
+# **Predict.** An encoder with $N = 8$ layers and random weights, with the **norms** of the paper: after each skip every
+# vector is shifted and stretched to mean 0 and mean square 1. Take the skips away. By what factor does the gradient of
+# the *first* layer shrink? And how different from each other are $T = 12$ different tokens after four layers, if 1
+# means as different as can be, and 0 that all have become one vector? Write down two numbers.
 
 # %%
 import numpy as np
@@ -42,15 +42,14 @@ def spread(x):
 
 ids = np.random.default_rng(0).integers(1, V + 1, (B, T))
 for residual in (True, False):
-    print(
-        "skips" if residual else "no skips",
-        [f"{spread(states(reader(N, residual).double(), ids).data):.1e}" for N in (1, 2, 3, 4)],
-    )
+    spreads = [f"{spread(states(reader(N, residual).double(), ids).data):.1e}" for N in (1, 2, 3, 4)]
+    print("skips" if residual else "no skips", spreads)
 
 # %% [markdown]
 # The second answer first: $3 \cdot 10^{-16}$, the last digit of a float. After four layers nobody can tell the tokens
 # apart. Look closer: with and without feed-forward networks (FFN), with the mask of a decoder, with and without norms.
-# The weights are random, and the gradients start from random numbers at the top.
+# The weights are random, and the gradients start from random numbers at the top. Attention makes of each token a query
+# and a value; $W_Q$ and $W_V$ are the matrices that do.
 #
 # ## See it
 

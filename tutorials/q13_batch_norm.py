@@ -22,51 +22,62 @@ import minigrad as mg
 from minigrad import draw, nn
 from tutorials.lesson import claim, fast, show
 
-H, EPS, MOMENTUM = 32, 1e-5, 0.1
+D, EPS, MOMENTUM = 32, 1e-5, 0.1
 
 
 class BatchNorm(nn.Module):
-    """Normalise H features over groups of G examples; `shake` their means and sizes afterwards, by chance."""
+    """Normalise D features over groups of G examples; `shake` their means and sizes afterwards, by chance."""
 
     def __init__(self, G=64, shake=0.0):
         super().__init__()
         self.G, self.shake, self.rng = G, shake, np.random.default_rng(0)
-        self.weight, self.bias = nn.Parameter(mg.ones(H)), nn.Parameter(mg.zeros(H))
-        self.mean, self.variance = np.zeros(H, np.float32), np.ones(H, np.float32)  # remembered, for use
+        self.weight, self.bias = nn.Parameter(mg.ones(D)), nn.Parameter(mg.zeros(D))
+        self.mean, self.variance = np.zeros(D, np.float32), np.ones(D, np.float32)  # remembered, for use
 
     def forward(self, x):
-        """From x (B, H) to the same shape."""
+        """From x (B, D) to the same shape."""
         if not self.training:
             return (x - mg.tensor(self.mean)) / mg.tensor(np.sqrt(self.variance + EPS)) * self.weight + self.bias
-        groups = x.reshape(-1, self.G, H)
+        groups = x.reshape(-1, self.G, D)
         centred = groups - groups.mean(1, keepdim=True)
         variance = (centred**2).mean(1, keepdim=True)
         unbiased = variance.data.mean((0, 1)) * self.G / (self.G - 1)
         self.mean += MOMENTUM * (groups.data.mean((0, 1)) - self.mean)
         self.variance += MOMENTUM * (unbiased - self.variance)
-        y = (centred / (variance + EPS).sqrt()).reshape(-1, H) * self.weight + self.bias
+        y = (centred / (variance + EPS).sqrt()).reshape(-1, D) * self.weight + self.bias
         if self.shake:
-            scale, shift = self.shake * self.rng.normal(size=(2, H)).astype(np.float32)
+            scale, shift = self.shake * self.rng.normal(size=(2, D)).astype(np.float32)
             y = y * mg.tensor(1 + scale) + mg.tensor(shift)
         return y
 
 
-x = np.random.default_rng(0).normal(size=(64, H)).astype(np.float32) * 10.0 ** np.linspace(-3, 3, H, dtype=np.float32)
-own, library = BatchNorm(), nn.BatchNorm1d(H)
+x = np.random.default_rng(0).normal(size=(64, D)).astype(np.float32) * 10.0 ** np.linspace(-3, 3, D, dtype=np.float32)
+own, library = BatchNorm(), nn.BatchNorm1d(D)
 print("difference from the library, in training:", abs(own(mg.tensor(x)).data - library(mg.tensor(x)).data).max())
 print("and in use:", abs(own.eval()(mg.tensor(x)).data - library.eval()(mg.tensor(x)).data).max())
 
 # %% [markdown]
-# That is all of it. In formulas, for feature $h$ of example $i$ in a batch of $B$:
+# That is all of it. In formulas, for feature $d$ of example $i$ in a batch of $B$:
 #
-# $$\mu_h = \frac1B \sum_i x_{ih}, \quad \sigma_h^2 = \frac1B \sum_i (x_{ih} - \mu_h)^2, \quad
-#   y_{ih} = w_h\, \frac{x_{ih} - \mu_h}{\sqrt{\sigma_h^2 + \varepsilon}} + b_h$$
+# $$\mu_d = \frac1B \sum_i x_{id}, \quad \sigma_d^2 = \frac1B \sum_i (x_{id} - \mu_d)^2, \quad
+#   y_{id} = w_d\, \frac{x_{id} - \mu_d}{\sqrt{\sigma_d^2 + \varepsilon}} + b_d$$
 #
-# ($\varepsilon$ guards against division by 0; $w_h$ and $b_h$ are learnt, so that the network may choose another size.)
-# What is remembered follows slowly: $m \leftarrow m + 0.1\,(\mu - m)$. In use the batch has no say; there may be none.
+# ($\varepsilon$ guards against division by 0; $w_d$ and $b_d$ are learnt, so that the network may choose another size.)
+# What is remembered follows slowly: $m \leftarrow m + 0.1\,(\mu - m)$, and the variance likewise, with $B - 1$ in place
+# of $B$. In use these take the place of $\mu$ and $\sigma^2$. The batch has no say then; there may be none.
+#
+# Backwards, in training: each $x_{jd}$ moves $\mu_d$ and $\sigma_d$, so *all* results of its feature. Let $L$ be the
+# loss, $\hat x$ the fraction above and $g_{id} = w_d\, \partial L / \partial y_{id}$. The chain rule gives, for small
+# $\varepsilon$,
+#
+# $$\frac{\partial L}{\partial x_{id}} = \frac{1}{\sigma_d} \Big( g_{id} - \frac1B \sum_j g_{jd}
+#   - \hat x_{id}\, \frac1B \sum_j g_{jd} \hat x_{jd} \Big).$$
+#
+# What would shift or stretch the whole feature is taken out, and each example has a part in the gradient of the others.
 #
 # ## See it: what one example gets depends on the others
-# One example, always the same, in 200 batches with other examples, each a batch of $B$. What becomes of one feature?
+# Left: a batch as a table. The coloured numbers share a mean, one column each. Right: one example, always the same, in
+# 200 batches with other examples, each of $B$. What becomes of one feature? (A dot is a batch.)
 
 # %%
 sizes, slopes, clouds = (2, 4, 8, 16, 32, 64, 128), [], {}
@@ -77,8 +88,10 @@ for seed in range(fast(10, 3)):
         batches[:, 0] = 0.5
         clouds[B] = (0.5 - batches.mean(1)) / np.sqrt(batches.var(1) + EPS)
     slopes.append(np.polyfit(np.log(sizes[2:]), np.log([clouds[B].std() for B in sizes[2:]]), 1)[0])
-with draw.figure(6, 3) as fig:
-    axes = fig.subplots()
+with draw.figure(8, 3, axes_grid=False) as fig:
+    table, axes = fig.subplots(1, 2, width_ratios=(1, 2))
+    table.imshow(np.where(np.arange(6) == 2, 0.5, np.zeros((8, 6))), cmap="Blues", vmin=-0.1, vmax=1, aspect="auto")
+    table.set(title="what shares a mean", xlabel="feature d", ylabel="example i")
     for place, B in enumerate(sizes):
         across = place + 0.25 * np.random.default_rng(B).uniform(-1, 1, 200)
         axes.plot(across, clouds[B], ".", color=draw.BLUE, ms=2)
@@ -108,8 +121,8 @@ claim(
 def network(norm, seed):
     """Six layers; `norm` makes what stands in each before the ReLU, None: nothing."""
     mg.manual_seed(seed)
-    layers = [[nn.Linear(H if n else 8, H), *([norm()] if norm else []), nn.ReLU()] for n in range(6)]
-    return nn.Sequential(*[part for layer in layers for part in layer], nn.Linear(H, 3))
+    layers = [[nn.Linear(D if n else 8, D), *([norm()] if norm else []), nn.ReLU()] for n in range(6)]
+    return nn.Sequential(*[part for layer in layers for part in layer], nn.Linear(D, 3))
 
 
 def examples(seed):
@@ -146,7 +159,7 @@ def right(norm, seed, lr):
 
 seeds, rates = range(fast(5, 3)), fast((0.01, 0.03, 0.1, 0.3, 1.0, 3.0), (0.3, 1.0, 3.0))
 shaken = lambda: BatchNorm(shake=0.5)  # noqa: E731
-norms = {"BatchNorm": BatchNorm, "LayerNorm": lambda: nn.LayerNorm(H), "BatchNorm, shaken": shaken, "none": None}
+norms = {"BatchNorm": BatchNorm, "LayerNorm": lambda: nn.LayerNorm(D), "BatchNorm, shaken": shaken, "none": None}
 sweep = {name: np.array([[right(norm, s, lr) for s in seeds] for lr in rates]) for name, norm in norms.items()}
 colours = draw.BLUE, draw.GREEN, draw.ORANGE, draw.VERMILLION
 with draw.figure(6, 3.2) as fig:

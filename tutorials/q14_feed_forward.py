@@ -177,20 +177,21 @@ show(draw.Plot(fig, {name: np.array(values) for name, values in right.items()}),
 
 # %%
 claim(
-    "q14.5", "To look up a pair, attention that fetches both words is enough", "right answers, one layer of two heads",
-    right["2 heads"], "> 0.97", "REFUTED", reason="it gets not much further than a sum of what each word says",
+    "q14.5", "In 400 steps, attention that fetches both words learns to look up a pair", "right answers, two heads",
+    right["2 heads"], "> 0.97", "REFUTED", reason="it gets not much further than a sum of what each word says; in 1600 "
+    "steps two of five seeds get there",
 )  # fmt: skip
 
 # %%
 claim(
-    "q14.6", "With a feed-forward network a place can look up any pair", "right answers, two heads and ReLU",
+    "q14.6", "In 400 steps, with a feed-forward network it does", "right answers, two heads and ReLU",
     right["2 heads, ReLU FFN"], "> 0.97", "SUPPORTED",
 )  # fmt: skip
 
 # %%
 claim(
-    "q14.7", "More parameters would have done, the activation is no matter", "right answers, two heads and an FFN "
-    "without activation", right["2 heads, linear FFN"], "> 0.97", "REFUTED",
+    "q14.7", "In 400 steps, as many parameters without an activation do as well", "right answers, two heads and an FFN "
+    "without activation", right["2 heads, linear FFN"], "> 0.97", "REFUTED", reason="after 800, one seed of five does",
 )  # fmt: skip
 
 # %%
@@ -202,7 +203,7 @@ claim(
 # %%
 claim(
     "q14.9", "In one layer, only a feed-forward network can do it", "mistakes without one, with four heads",
-    [1 - value for value in right["4 heads"]], "> 0.2", "REFUTED",
+    [1 - value for value in right["4 heads"]], "> 0.25", "REFUTED",
     reason="the softmax is an activation, too: see below",
 )  # fmt: skip
 
@@ -223,13 +224,21 @@ claim(
 # results are shuffled. Different *layers* have different networks; perhaps that is what was meant.
 #
 # What the answer leaves out is what it is for: to *compute* with what attention has *fetched*. It was not the only
-# thing that could: a second layer or more heads did it as well. **When is it needed?** When a place must combine what
-# it has by "and" and "if", in one layer, with few heads. It is the cheapest place to put hidden units: each costs
-# $2D + 1$ parameters and no look at any other word.
+# thing that could: a second layer or more heads did it as well, if not with every seed. **When is it needed?** When a
+# place must combine what it has by "and" and "if", in one layer, with few heads. It is the cheapest place to put hidden
+# units: each costs $2D + 1$ parameters and no look at any other word.
 #
-# **Limits.** A table of 64 entries, and 400 steps: of five models with two heads and no FFN, one got 0.955 of it right
-# after 800, so "not enough" means "not in this time". In large models the FFN also stores facts, as the second paper
-# below argues; this lesson does not measure it.
+# **Limits.** A table of 64 entries, and 400 steps. With more patience two heads without a curved FFN may do it, too,
+# perhaps by the way shown above. Five seeds, the worst to the best, and how many have more than 0.97 right:
+#
+# | steps | 2 heads, no FFN | | 2 heads, linear FFN | |
+# |---|---|---|---|---|
+# | 400 | 0.59 to 0.88 | 0 of 5 | 0.68 to 0.93 | 0 of 5 |
+# | 800 | 0.61 to 0.96 | 0 of 5 | 0.71 to 1.00 | 1 of 5 |
+# | 1600 | 0.63 to 1.00 | 2 of 5 | 0.64 to 1.00 | 2 of 5 |
+#
+# So "not enough" means "not in this time, and not surely". The ReLU network needs 400 steps, with every seed. In large
+# models the FFN also stores facts, as the second paper below argues; this lesson does not measure it.
 #
 # **Exercise.** Build, by hand, an FFN that knows a table: `python -m tutorials.check q14`
 #

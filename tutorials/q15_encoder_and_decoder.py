@@ -32,16 +32,15 @@ from minitransformer import lens
 from tutorials import toys
 from tutorials.lesson import claim, fast, show
 
-V, T = 8, 6  # words, which are the numbers 3 to 10; tokens in a sentence
+V, T = 8, 6  # words, which are the numbers 3 to 10 (1 begins a sentence, 2 ends it); words in a sentence
 SEEDS = range(fast(5, 3))
 
 
 def transformer(seed, N=1):
     """N layers in each half, two heads."""
     mg.manual_seed(seed)
-    settings = {"d_model": 32, "nhead": 2, "dim_feedforward": 64, "dropout": 0.0}
-    config = mt.TransformerConfig(src_vocab_size=V + 3, num_encoder_layers=N, num_decoder_layers=N, **settings)
-    return mt.Transformer(config)
+    settings = {"nhead": 2, "activation": "relu", "positions": "sinusoidal", "num_encoder_layers": N}
+    return mt.Transformer(toys.small(V + 2, **settings, num_decoder_layers=N))
 
 
 source, target = np.array([[5, 6, 7, 8, 9]]), np.array([[1, 9, 8]])
@@ -98,11 +97,9 @@ claim(
 # %%
 claim(
     "q15.3", "So queries know nothing of the source", "their change with the source, second layer",
-    q_second, "< 0.001", "REFUTED", reason="what the first layer fetched is in x: the second asks a better question",
+    q_second, "== 0", "REFUTED", reason="what the first layer fetched is in x: the second asks a better question",
 )  # fmt: skip
-claim(
-    "q15.4", "The encoder sees nothing of the target", "pairs of places that depend", blind, "== 0", "SUPPORTED",
-)  # fmt: skip
+claim("q15.4", "The encoder sees nothing of the target", "pairs of places that depend", blind, "== 0", "SUPPORTED")
 
 # %% [markdown]
 # ## The ancestor
@@ -116,54 +113,40 @@ claim(
 # value. The same street, with another score. The library has both models, with one interface.
 #
 # The task: write the sentence backwards. Both have about as many parameters. The third is the second with the weights
-# of attention set to 0: the old way. All have the same steps and learning rate.
+# of attention set to 0: the old way. All have the same steps and learning rate. "Right" is the share of words that are
+# right when the model writes alone, the end included: guessing gives $(6/8 + 1)/7 = 0.25$.
 
 
 # %%
-class Writer(nn.Module):
-    """A model that reads source and target as a pair."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, pair):
-        """To logits (B, T, V)."""
-        return self.model(*pair)
-
-
-def reverse(rng, batch=32):
-    """The source, with the target one step late (1 begins a sentence); and what is to be written."""
-    src = rng.integers(3, V + 3, (batch, T))
-    return (src, np.insert(src[:, :0:-1], 0, 1, axis=1)), src[:, ::-1].copy()
-
-
 def gru(seed):
     """One recurrent layer in each half, with attention between them."""
     mg.manual_seed(seed)
     return mt.GRUSeq2Seq(mt.GRUConfig(src_vocab_size=V + 3, d_model=24, hidden_size=24, attention_size=24))
 
 
+backwards = toys.writing(lambda x: x[:, ::-1], V, T)
+STEPS = 180
+
+
 def key_share(model):
     """The share of the gradient at the memory that comes through the keys, for a random cotangent of the logits."""
     rng = np.random.default_rng(0)
     with mg.record(model) as rec, nn.capture(model, "*cross_attn.k"):  # one who looks inside: no fused operations
-        logits = model(*reverse(rng)[0])
+        logits = model(*backwards(rng)[0])
         logits.backward(rng.standard_normal(logits.shape).astype(logits.dtype))
     return sum(row.share for row in rec.ledger("*cross_attn.k_proj.linear") if row.parent.startswith("encoder"))
 
 
-def train(make, edits, seed):
+def train(make, edits, seed, steps=STEPS):
     """Train; the loss of every step, seconds of the processor, how much is right when it writes alone, the model."""
     model, began = make(seed), time.process_time()
     with nn.patch(model, edits):
-        losses = toys.train(Writer(model), reverse, fast(350, 220), lr=5e-3, seed=seed)
+        losses = toys.train(toys.Pair(model), backwards, steps, lr=5e-3, seed=seed)
         seconds = time.process_time() - began
-        (src, _), out = reverse(np.random.default_rng(1_000), batch=128)
-        with mt.evaluating(model):
-            written = mt.greedy(model, src, max_len=T)
-    written = np.pad(written, ((0, 0), (0, T - written.shape[1])))
-    return losses, seconds, (written == out).mean(), model
+        (src, _), labels = backwards(np.random.default_rng(1_000))
+        written = mt.greedy(model, src, max_len=T + 1)
+    written = np.pad(written, ((0, 0), (0, T + 1 - written.shape[1])))
+    return losses, seconds, float((written == labels).mean()), model
 
 
 KINDS = {
@@ -172,53 +155,70 @@ KINDS = {
     "GRU alone": (gru, {"decoder.attention.pattern": lambda weights: 0 * weights}, draw.VERMILLION, ":"),
 }
 at_start = [key_share(transformer(seed)) for seed in SEEDS]
+_ = [train(make, {}, 0, steps=3) for make in (transformer, gru)]  # so that no clock runs while kernels are compiled
 runs = {name: [train(make, edits, seed) for seed in SEEDS] for name, (make, edits, *_) in KINDS.items()}
 right = {name: [run[2] for run in rows] for name, rows in runs.items()}
 print({name: rows[0][3].num_parameters()["total"] for name, rows in runs.items()}, "parameters;", right)
 
+# %% [markdown]
+# That was with equal steps. A step of the ancestor takes longer, since it reads and writes word by word. So we do it
+# once more with equal **time**: it gets as many steps as it can do in the Transformer's seconds.
+
 # %%
+seconds = {name: sum(run[1] for run in rows) for name, rows in runs.items()}
+steps = round(STEPS * seconds["Transformer"] / seconds["GRU + attention"])
+equal_time = [train(gru, {}, seed, steps) for seed in SEEDS]
+print("steps of the GRU in the time of the Transformer's", STEPS, steps, "right:", [run[2] for run in equal_time])
 with draw.figure(8, 3) as fig:
     panels = fig.subplots(1, 2, sharey=True)
     for name, (_, _, colour, style) in KINDS.items():
-        curve, seconds = (np.mean([run[part] for run in runs[name]], axis=0) for part in (0, 1))
+        curve = np.mean([run[0] for run in runs[name]], axis=0)
         panels[0].plot(curve, color=colour, ls=style, label=f"{name}: {np.mean(right[name]):.0%} right")
-        panels[1].plot(np.linspace(0, seconds, len(curve)), curve, color=colour, ls=style)
+    for name, rows in (("Transformer", runs["Transformer"]), ("GRU + attention", equal_time)):
+        for run in rows:
+            panels[1].plot(np.linspace(0, 1, len(run[0])), run[0], color=KINDS[name][2], ls=KINDS[name][3], lw=1)
     panels[0].set(xlabel="step", ylabel="loss", title="equal parameters, equal steps")
-    panels[1].set(xlabel="seconds of the processor", title="the same, by time")
+    panels[1].set(xlabel="share of the Transformer's time", title="equal parameters, equal time")
+    panels[1].text(0.98, 1.7, f"GRU + attention:\n{np.mean([r[2] for r in equal_time]):.0%} right", ha="right")
     panels[0].legend(fontsize=draw.SMALL)
-show(draw.Plot(fig, {name: np.array([run[0] for run in rows]) for name, rows in runs.items()}), "q15-training")
+show(draw.Plot(fig, {"right": right, "with equal time": [run[2] for run in equal_time]}), "q15-training")
+
+# %%
+# A model has learnt the task, we say, if at most one word in ten is wrong.
+with_attention = right["GRU + attention"]
+claim("q15.5", "The ancestor solves it, too", "right, with equal steps", with_attention, "> 0.9", "SUPPORTED")
+
+# %%
+claim(
+    "q15.6", "It is the attention that does it, not the recurrence", "accuracy with attention minus without",
+    list(np.subtract(with_attention, right["GRU alone"])), "> 0.5", "SUPPORTED",
+    reason="of the 0.75 between guessing and all, attention brings more than 0.5",
+)  # fmt: skip
+
+# %%
+claim(
+    "q15.7", "With equal time, the ancestor solves it as well", "right, in the Transformer's seconds",
+    [run[2] for run in equal_time], "> 0.9", "REFUTED", reason="it can do less than half of the steps",
+)  # fmt: skip
 
 # %% [markdown]
-# Both with attention learn it in about as many steps; a step of the ancestor takes longer. Seconds differ from machine
-# to machine, so the card counts something else: the longest chain of operations, each waiting for the one before. How
-# much longer is it if sentences are twice as long?
+# Seconds differ from machine to machine, and from program to program. What cannot be programmed away is the longest
+# chain of operations, each waiting for the one before. Is it longer for sentences twice as long? If it does not grow,
+# the ratio is 1; if each word waits for the one before, 2. We draw the line half-way.
 
 
 # %%
 def chain(model, T):
     """The longest chain of operations that wait for each other, forwards, for sentences of T tokens."""
-    with mg.record(model) as rec:
+    with mg.record(model, detail="definition") as rec:
         model(np.full((1, T), 5), np.full((1, T), 5))
-    depth = {}
-    for step in rec.steps:
-        depth[step] = 1 + max((depth.get(edge.parent, 0) for edge in step.inputs), default=0)
-    return max(depth.values())
+    return toys.critical_path(rec)
 
 
-growth = {make: [chain(make(seed), 2 * T) / chain(make(seed), T) for seed in SEEDS] for make in (transformer, gru)}
-with_attention = right["GRU + attention"]
-claim("q15.5", "The ancestor solves it, too", "accuracy, writing alone", with_attention, "> 0.8", "SUPPORTED")
-
-# %%
+growth = {make: [chain(make(0), 2 * n) / chain(make(0), n) for n in (6, 12, 24)] for make in (transformer, gru)}
 claim(
-    "q15.6", "It is the attention that does it, not the recurrence", "accuracy with attention minus without",
-    list(np.subtract(with_attention, right["GRU alone"])), "> 0.2", "SUPPORTED",
-)  # fmt: skip
-
-# %%
-claim(
-    "q15.7", "The recurrence costs a chain that grows with the text", "chain of the GRU at 2 T / at T, in parts of "
-    "the Transformer's", list(np.divide(growth[gru], growth[transformer])), "> 1.5", "SUPPORTED",
+    "q15.8", "The recurrence is a chain that grows with the text", "chain for 2 n words / for n, n = 6, 12, 24, GRU",
+    growth[gru], "> 1.5", "SUPPORTED", seeds=[6, 12, 24], reason=f"of the Transformer: {growth[transformer]}",
 )  # fmt: skip
 
 # %% [markdown]
@@ -228,20 +228,20 @@ claim(
 # %%
 print("the share of the keys, trained:", [f"{key_share(run[3]):.2f}" for run in runs["Transformer"]])
 claim(
-    "q15.8", "At the start the encoder learns mostly through the values", "share of the gradient through the keys",
-    at_start, "< 0.4", "SUPPORTED", reason="scores are small, weights nearly equal: it matters little who is found",
+    "q15.9", "At the start the encoder learns mostly through the values", "share of the gradient through the keys",
+    at_start, "< 0.5", "SUPPORTED", reason="scores are small, weights nearly equal: it matters little who is found",
 )  # fmt: skip
 
 # %% [markdown]
-# At the start the softmax is nearly flat: a token's value counts in every mean, a better key moves little. In most
-# trained models the keys have a larger share, about 0.5 in runs of 220 steps and 0.3 in runs of 350. A share is a
-# projection on the whole gradient, and here the gradients at the logits are random, not those of the loss.
+# At the start the softmax is nearly flat: a token's value counts in every mean, a better key moves little. Trained, the
+# keys have about half, as now it matters who is found. A share is a projection on the whole gradient, and here the
+# gradients at the logits are random, not those of the loss.
 #
 # **What the usual answer gets wrong, where it is right, and when.** It is right, word for word. It leaves out: each
 # layer of the decoder asks anew, from the second on with queries that know of the source, and all ask one memory, the
 # *last* output of the encoder, not that of their own height. The memory never sees the target. And the idea is older
-# than the Transformer: on this small task, with as many parameters, the recurrent ancestor with attention does as well.
-# What the Transformer has over it is the shorter chain, in training. When it *writes*, it too goes word by word.
+# than the Transformer: with as many parameters and *steps*, the recurrent ancestor with attention does as well here.
+# In the same *time* it does not: its chain is longer. That is in training; *writing*, both go word by word.
 #
 # **Exercise.** Cross-attention, and the two ways of its gradient: `python -m tutorials.check q15`
 #

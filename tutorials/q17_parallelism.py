@@ -13,17 +13,22 @@
 # words? With four layers? And when it *writes* 16 words?
 #
 # ## The smallest code
-# Every operation on tensors is recorded with its arguments. So we know who waits for whom, and the longest chain is
-# found by walking once over the record. It is called the **critical path**: with as many processors as you like, this
-# is the time that remains. A matrix product counts as one operation, be it large or small. `flops` counts the additions
-# and multiplications of all, the **work**: the time that one processor needs.
+# Every operation on tensors is recorded on a **tape**, in order, with its arguments. So we know who waits for whom. Let
+# $c_i$ be the longest chain that ends with operation $i$; if it uses the results of the operations $j \in U_i$, then
+#
+# $$c_i = 1 + \max_{j \in U_i} c_j, \qquad \text{the longest of all: } \max_i c_i .$$
+#
+# One walk along the tape gives it (`toys.critical_path`; the exercise is to write it). It is called the **critical
+# path**: with as many processors as you like, this is the time that remains. A matrix product counts as one operation,
+# be it large or small. `flops` counts the additions and multiplications of all, the **work**: the time that one
+# processor needs.
 
 # %%
 import numpy as np
 
 import minigrad as mg
 import minitransformer as mt
-from minigrad import draw, nn
+from minigrad import draw
 from tutorials import toys
 from tutorials.lesson import claim, fast, show
 
@@ -32,21 +37,16 @@ LENGTHS = (2, 4, 8, 16)  # n, words of the target
 
 
 def model(layers=1, heads=2):
-    """A small Transformer for four words, 4 to 7; 1 and 2 begin and end a text."""
-    sizes = {"d_model": 32, "nhead": heads, "dim_feedforward": 64, "dropout": 0.0, "positions": "learned"}
-    depth = {"num_encoder_layers": layers, "num_decoder_layers": layers, "max_len": 32}
-    return mt.Transformer(mt.TransformerConfig(src_vocab_size=8, **sizes, **depth)).eval()
+    """A small Transformer for four words, 3 to 6; 1 and 2 begin and end a text."""
+    depth = {"num_encoder_layers": layers, "num_decoder_layers": layers}
+    return mt.Transformer(toys.small(6, nhead=heads, activation="relu", max_len=32, **depth)).eval()
 
 
 def cost(module, call):
     """Of a call: operations in the longest chain, and the work of all."""
     with mg.record(module, detail="definition") as rec:
         call()
-    length = {}
-    for step in rec.steps:
-        own = 0 if step.is_leaf or step.outside else 1
-        length[step] = own + max((length[edge.parent] for edge in step.inputs), default=0)
-    return np.array([max(length.values()), sum(step.flops for step in rec.steps if not step.is_leaf)])
+    return np.array([toys.critical_path(rec), sum(step.flops for step in rec.steps if not step.is_leaf)])
 
 
 # %% [markdown]
@@ -60,7 +60,7 @@ def cost(module, call):
 def ways(net, n):
     """Longest chain and work, (2,), of three ways to get n words through the decoder."""
     rng = np.random.default_rng(n)
-    src, tgt = rng.integers(4, 8, (1, 8)), rng.integers(4, 8, (1, n))
+    src, tgt = rng.integers(3, 7, (1, 8)), rng.integers(3, 7, (1, n))
     memory, mask, cache = net.encode(src), net.padding_mask(src), net.new_cache()
     parts = [tgt[:, : t + 1] for t in range(n)]
     return {
@@ -119,27 +119,27 @@ deep = {layers: ways(model(layers), 4)["one pass"][0] for layers in (1, 2, 4)}
 print({layers: int(chain) for layers, chain in deep.items()})
 claim(
     "q17.4", "Layers are computed in parallel", "longest chain of 2 and of 4 layers over that of one",
-    [deep[layers] / deep[1] for layers in (2, 4)], "< 1.5", "REFUTED", seeds=[2, 4], usual=True,
+    [deep[layers] / deep[1] for layers in (2, 4)], "== 1", "REFUTED", seeds=[2, 4], usual=True,
     reason="Each layer needs the result of the one below: depth is what a Transformer cannot do at once.",
 )  # fmt: skip
 
 # %%
 claim(
     "q17.5", "Decoding is serial", "longest chain of n words with a cache, over n times that of one pass",
-    [chain / (n * READ[0]) for n, chain in zip(LENGTHS, WRITE)], "> 0.9", "SUPPORTED", seeds=LENGTHS, usual=True,
+    [chain / (n * READ[0]) for n, chain in zip(LENGTHS, WRITE)], ">= 1", "SUPPORTED", seeds=LENGTHS, usual=True,
 )  # fmt: skip
 
 # %%
 ratio = {n: found[n]["KV cache"] / found[n]["growing passes"] for n in LENGTHS}
 claim(
     "q17.6", "A KV cache changes that: it shortens the chain", "longest chain with cache over that without",
-    [ratio[n][0] for n in LENGTHS], "< 0.9", "REFUTED", seeds=LENGTHS, usual=True,
+    [ratio[n][0] for n in LENGTHS], "< 1", "REFUTED", seeds=LENGTHS, usual=True,
 )  # fmt: skip
 
 # %%
 claim(
-    "q17.7", "A KV cache saves work", "work with cache over work without, 8 and 16 words",
-    [ratio[n][1] for n in (8, 16)], "< 0.7", "SUPPORTED", seeds=[8, 16],
+    "q17.7", "A KV cache saves more than half of the work", "work with cache over work without, 4, 8 and 16 words",
+    [ratio[n][1] for n in (4, 8, 16)], "< 0.5", "SUPPORTED", seeds=[4, 8, 16],
 )  # fmt: skip
 
 # %% [markdown]
@@ -148,60 +148,46 @@ claim(
 # **Jacobi's method** guesses all $y_t$, puts the guess into all right-hand sides at once (*one* pass: it reads), takes
 # what comes out as the next guess, and stops when nothing changes. The first word is right after one call, the second
 # after two at the latest, and so on: never more calls than words, and the same text. Fewer calls, if a model can say
-# later words without knowing its own earlier ones. We train two models. One **copies** its source of 12 words. The
-# other writes **running sums**: $y_t = (y_{t-1} + x_t)$ modulo 4, for words $x_t$ that are the numbers 0 to 3.
+# later words without knowing its own earlier ones. We train two models. One **copies** its source of 8 words. The
+# other writes **running sums**: $y_t = (y_{t-1} + x_t)$ modulo 4, for words $x_t$ that are the numbers 0 to 3. How much
+# they know without their own earlier words we measure as well: we put random words in the place of these, and count the
+# words that come out right all the same. There are four words, so 0.25 is guessing.
+#
+# Which of the two will need fewer calls? How many for nine words (the end is one)?
 
 
 # %%
-class Taught(nn.Module):
-    """A Transformer that is given source and target as one argument, which is how `toys.train` trains."""
-
-    def __init__(self, net):
-        super().__init__()
-        self.net = net
-
-    def forward(self, pair):
-        """From tokens ((B, S), (B, T)) to logits (B, T, V)."""
-        return self.net(*pair)
-
-
-def writing(rule):
-    """The task to write rule(x) for words x (32, 12)."""
-
-    def task(rng):
-        x = rng.integers(0, 4, (32, 12))
-        y, end = rule(x) + 4, np.full((32, 1), 2)
-        return (x + 4, np.concatenate([end - 1, y], axis=1)), np.concatenate([y, end], axis=1)
-
-    return task
-
-
 TASKS = {
-    "copy": (writing(lambda x: x), 500, 1e-2),
-    "running sums": (writing(lambda x: x.cumsum(axis=1) % 4), 1000, 5e-3),
+    "copy": (toys.writing(lambda x: x, vocab=4, T=8), 300, 1e-2),
+    "running sums": (toys.writing(lambda x: x.cumsum(axis=1) % 4, vocab=4, T=8), 900, 5e-3),
 }
-right, calls, differ = ({name: [] for name in TASKS} for _ in range(3))
+right, calls, differ, alone = ({name: [] for name in TASKS} for _ in range(4))
 for name, (task, steps, lr) in TASKS.items():
     for seed in SEEDS:
         mg.manual_seed(seed)
         net = model()
-        toys.train(Taught(net), task, steps, lr=lr, seed=seed)
-        (src, _), labels = task(np.random.default_rng(99))
-        written = [mt.greedy(net, text[None], max_len=13)[0] for text in src]
-        found_by = [mt.jacobi(net, text[None], max_len=13, window=13) for text in src]
+        toys.train(toys.Pair(net), task, steps, lr=lr, seed=seed)
+        (src, tgt), labels = task(np.random.default_rng(99))
+        written = [mt.greedy(net, text[None], max_len=9)[0] for text in src]
+        found_by = [mt.jacobi(net, text[None], max_len=9, window=9) for text in src]
         right[name].append(np.mean([np.array_equal(y, label) for y, label in zip(written, labels)]))
         calls[name].append(np.mean([by.calls / len(y) for y, by in zip(written, found_by)]))
         differ[name].append(sum(not np.array_equal(y, by.tokens[0]) for y, by in zip(written, found_by)))
-with draw.figure(6, 1.8) as fig:
+        tgt[:, 1:] = np.random.default_rng(98).integers(3, 7, tgt[:, 1:].shape)
+        with mt.evaluating(net):
+            alone[name].append((net(src, tgt).data.argmax(axis=-1) == labels)[:, 1:-1].mean())
+with draw.figure(6, 2.8) as fig:
     axes = fig.subplots()
-    for row, (name, colour, marker) in enumerate(zip(TASKS, (draw.BLUE, draw.VERMILLION), "os")):
-        axes.plot(calls[name], [row] * len(SEEDS), marker, color=colour, ms=6)
-    axes.axvline(1, color=draw.GREY, ls="--")
-    axes.set_yticks(range(len(TASKS)), list(TASKS))
-    axes.set(xlabel="calls of Jacobi for each word (dashed: greedy)", xlim=(0, 1.05), ylim=(1.5, -0.5))
-show(draw.Plot(fig, {"calls": calls, "right": right}), "q17-jacobi")
+    for name, colour, marker in zip(TASKS, (draw.BLUE, draw.VERMILLION), "os"):
+        axes.plot(alone[name], calls[name], marker, color=colour, ms=7, label=name)
+    axes.axhline(1, color=draw.GREY, ls="--", label="greedy")
+    axes.axvline(0.25, color=draw.GREY, ls=":", label="guessing")
+    axes.set(xlabel="right without its own earlier words", xlim=(0, 1), ylabel="calls for each word", ylim=(0, 1.05))
+    axes.legend(fontsize=draw.SMALL, loc="lower right")
+show(draw.Plot(fig, {"calls": calls, "right": right, "alone": alone}), "q17-jacobi")
 
 # %%
+# A method changes something, we say, if it saves a tenth of the calls or more.
 claim(
     "q17.8", "Jacobi's method writes what greedy decoding writes", "texts of 64 that differ",
     [a + b for a, b in zip(*differ.values())], "== 0", "SUPPORTED",
@@ -209,14 +195,14 @@ claim(
 
 # %%
 claim(
-    "q17.9", "Some methods change that: fewer calls than words (copy)", "calls for each word", calls["copy"], "< 0.75",
-    "SUPPORTED", usual=True, reason="each word is in the source; place t need not know what was written before",
+    "q17.9", "Some methods change that: fewer calls than words (copy)", "calls for each word", calls["copy"], "< 0.9",
+    "SUPPORTED", usual=True, reason="each word is in the source; most need not know what was written before",
 )  # fmt: skip
 
 # %%
 claim(
     "q17.10", "Some methods change that: fewer calls than words (running sums)", "calls for each word",
-    calls["running sums"], "< 0.75", "REFUTED", usual=True, reason="each word needs the one before; the rest is luck",
+    calls["running sums"], "< 0.9", "REFUTED", usual=True, reason="each word needs the one before; the rest is luck",
 )  # fmt: skip
 
 # %% [markdown]
@@ -225,13 +211,19 @@ claim(
 # gradient, and take the mean. That is the gradient of the batch (if no BatchNorm mixes the texts): a mean of all is the
 # mean of the means of equal parts.
 #
-# Say that a step takes one machine the time $C$. To pass a gradient of $P$ numbers around a ring of $p$ machines that
-# send $R$ numbers a second takes $2 P (p - 1) / (p R)$. Then a step takes
+# The price: to add up $p$ gradients of $P$ numbers (one for each parameter), and to tell everybody, an **all-reduce**.
+# Machines stand in a ring, each cuts its gradient into $p$ parts. In $p - 1$ rounds each hands one part on to the
+# next, which adds its own; then each part is whole somewhere, and $p - 1$ more rounds hand the sums around. Each sends
+# $2 P (p - 1) / p$ numbers: nearly $2 P$, however many machines. If $R$ numbers a second go over a wire, and a step
+# takes one machine the time $C$, it takes $p$ machines
 #
 # $$\frac{C}{p} + \frac{2 P}{R} \cdot \frac{p - 1}{p}.$$
 #
-# The first part shrinks, the second does not: more machines help up to about $p = C R / 2 P$. Larger batches (larger
-# $C$) are divided well, large models on slow wires badly.
+# The first part shrinks, the second does not: beyond $p = C R / 2 P$ it is the larger one. That is **Amdahl's law**: if
+# a share $s$ of the time cannot be divided, one is at most $1 / (s + (1 - s) / p)$ times as fast, and never more than
+# $1 / s$ times. Here $s = 2 P / R C$, to the letter. Larger batches (larger $C$) are divided well, large models on slow wires
+# badly. The paper's base model has $P$ = 65 million; with $R$ = 250 million a second (1 GB) the second part is half a
+# second. (What can be sent while the rest is computed costs less.)
 #
 # ## What the usual answer gets wrong, where it is right, and when
 # - **Right:** positions, heads, feed-forward network: the chain does not know how many there are. In training this
@@ -239,12 +231,15 @@ claim(
 # - **Wrong:** layers. They wait for each other; twice as deep is twice as long. (A *pipeline* lets layer 2 work on one
 #   text while layer 1 works on the next. More texts at a time, no text sooner.)
 # - **Writing is serial**, and a KV cache leaves it so: it saves work. Guess and correct gives the same text in fewer
-#   calls **when** words depend on the source more than on each other, and hardly fewer when each needs the last. It
-#   pays only where processors are idle: every call computes all places that are open.
+#   calls **when** words depend on the source more than on each other, and hardly fewer when each needs the last. What
+#   counts is how the *model* does it: of some twenty that learnt to copy, begun with other random weights, one needed a
+#   call for nearly every word. It must find its place in the source by its own last words. And it pays only where
+#   processors are idle: every call computes all places that are open.
 #
 # Chains count a sum of $n$ numbers as one operation. Really it takes $\log_2 n$ additions after each other, at best.
 #
 # **Exercise.** Find a critical path, and decode by Jacobi's method: `python -m tutorials.check q17`
 #
 # **References.** Vaswani et al. 2017, *Attention Is All You Need*, section 4 and table 1. Santilli et al. 2023,
-# *Accelerating Transformer Inference for Translation via Parallel Decoding*.
+# *Accelerating Transformer Inference for Translation via Parallel Decoding*, section 3. Amdahl 1967, *Validity of the
+# Single Processor Approach to Achieving Large Scale Computing Capabilities*.

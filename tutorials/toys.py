@@ -1,7 +1,8 @@
-"""Small models for small tasks, which several lessons train: a reader of tokens, ways to train and to judge it, a task.
+"""Small models for small tasks, which several lessons train: a reader of tokens, ways to train and to judge it, tasks.
 
 A task is a function from a random generator to a batch: tokens (B, T), and labels (B, T, M), M questions about every
-place. A label of NOTHING is not asked for. Tokens begin at 1, as 0 is padding.
+place. A label of NOTHING is not asked for. Tokens begin at 1, as 0 is padding. In a task of writing the tokens are a
+pair, source and target.
 
 >>> mg.manual_seed(0)
 >>> reader = Reader(small(vocab=8, nhead=2), questions=2)
@@ -22,7 +23,7 @@ import minitransformer as mt
 from minigrad import nn
 
 Array = np.ndarray
-Task = Callable[[np.random.Generator], tuple[Array, Array]]
+Task = Callable[[np.random.Generator], tuple[Any, Array]]
 NOTHING = -100  # a label that does not count
 
 
@@ -72,6 +73,58 @@ def look_back(*offsets: int, vocab: int = 8, T: int = 12, batch: int = 32) -> Ta
         return ids, labels
 
     return task
+
+
+class Pair(nn.Module):
+    """A model that reads a source and a target, given both as one argument: so `train` can train it.
+
+    >>> model = mt.Transformer(small(num_decoder_layers=1))
+    >>> Pair(model)(([[5, 6, 7]], [[1, 4]])).shape
+    (1, 2, 9)
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pair: tuple[Any, Any]) -> mg.Tensor:
+        """From tokens ((B, S), (B, T)) to logits (B, T, V)."""
+        return self.model(*pair)
+
+
+def writing(rule: Callable[[Array], Array], vocab: int = 8, T: int = 6, batch: int = 32) -> Task:
+    """Make the task "write what a rule makes of the source", whose words are random numbers below vocab, plus 3.
+
+    rule: from numbers (B, T) to numbers (B, T). The target is one word late, as 1 begins it; 2 ends what is to be
+    written.
+
+    >>> (source, target), labels = writing(lambda x: x[:, ::-1], T=3, batch=1)(np.random.default_rng(0))
+    >>> source[0].tolist(), target[0].tolist(), labels[0].tolist()
+    ([9, 8, 7], [1, 7, 8, 9], [7, 8, 9, 2])
+    """
+
+    def task(rng: np.random.Generator) -> tuple[tuple[Array, Array], Array]:
+        numbers = rng.integers(0, vocab, (batch, T))
+        words, border = rule(numbers) + 3, np.ones((batch, 1), int)
+        return (numbers + 3, np.concatenate([border, words], axis=1)), np.concatenate([words, 2 * border], axis=1)
+
+    return task
+
+
+def critical_path(rec: mg.trace.Recording) -> int:
+    """How many operations of a recording are in the longest chain, of which each waits for the one before.
+
+    >>> x = mg.ones(3, requires_grad=True)
+    >>> with mg.record() as rec:
+    ...     y = x.exp() + x.exp().exp()
+    >>> critical_path(rec)
+    3
+    """
+    longest = {}  # for each step, the longest chain that ends there
+    for step in rec.steps:
+        own = 0 if step.is_leaf or step.outside else 1
+        longest[step] = own + max((longest[edge.parent] for edge in step.inputs), default=0)
+    return max(longest.values())
 
 
 def train(
