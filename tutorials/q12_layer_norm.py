@@ -129,7 +129,7 @@ claim(
 # %% [markdown]
 # Padding can be mended: tell the norm which places are words (dashed). The left picture the usual answer forgets. The
 # mask is right, and yet an earlier place knows of a later token, through the mean. **In training BatchNorm breaks the
-# mask.** With more sentences the leak falls, about as $1/B$.
+# mask.** With more sentences the leak falls, about as $1/B$: from 0.9 for one sentence to 0.01 for 64.
 
 # %%
 claim(

@@ -84,8 +84,9 @@ with draw.figure(7.5, 3) as fig:
 show(draw.Plot(fig, found), "q17-chains")
 
 # %% [markdown]
-# Left: reading is as fast for 16 words as for 2, if only there are processors enough. Writing takes a chain for every
-# word. **The cache does not shorten it**: left, its line lies on that of the growing passes. It saves *work*, right.
+# Left: reading is as fast for 16 words as for 2, if only there are processors enough: a chain of 86. Writing takes a
+# chain for every word, for 16 words 1391 in all. **The cache does not shorten it**: left, its line lies on that of the
+# growing passes. It saves *work*, right.
 #
 # ## Measure
 # What does the chain grow with? Words, heads, layers, one at a time. (The seeds of these cards are what we vary.)
@@ -228,7 +229,7 @@ claim(
 # ## What the usual answer gets wrong, where it is right, and when
 # - **Right:** positions, heads, feed-forward network: the chain does not know how many there are. In training this
 #   holds for the decoder too, since the target is known and a mask does what waiting would.
-# - **Wrong:** layers. They wait for each other; twice as deep is twice as long. (A *pipeline* lets layer 2 work on one
+# - **Wrong:** layers. They wait for each other: four layers have a chain of 326. (A *pipeline* lets layer 2 work on one
 #   text while layer 1 works on the next. More texts at a time, no text sooner.)
 # - **Writing is serial**, and a KV cache leaves it so: it saves work. Guess and correct gives the same text in fewer
 #   calls **when** words depend on the source more than on each other, and hardly fewer when each needs the last. What
