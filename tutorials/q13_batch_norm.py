@@ -236,6 +236,8 @@ claim(
 )  # fmt: skip
 
 # %% [markdown]
+# Your two numbers: with groups of 4 about 0.7 are right, with groups of 2 hardly more than by guessing.
+#
 # **What the usual answer gets wrong, where it is right, and when.** What it does, what it brings and what it costs are
 # right; the *why* is not. And there is a condition: examples must be many, and independent of each other. Images are.
 # The places of a text are not: an earlier one must not know a later one, and a common mean tells it.
