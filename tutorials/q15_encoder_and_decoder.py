@@ -234,7 +234,7 @@ claim(
 
 # %% [markdown]
 # At the start the softmax is nearly flat: a token's value counts in every mean, a better key moves little. Trained, the
-# keys have about half, as now it matters who is found. A share is a projection on the whole gradient, and here the
+# keys have the larger half, as now it matters who is found. A share is a projection on the whole gradient, and here the
 # gradients at the logits are random, not those of the loss.
 #
 # **What the usual answer gets wrong, where it is right, and when.** It is right, word for word. It leaves out: each
