@@ -179,7 +179,7 @@ with draw.figure(8, 3) as fig:
             panels[1].plot(np.linspace(0, 1, len(run[0])), run[0], color=KINDS[name][2], ls=KINDS[name][3], lw=1)
     panels[0].set(xlabel="step", ylabel="loss", title="equal parameters, equal steps")
     panels[1].set(xlabel="share of the Transformer's time", title="equal parameters, equal time")
-    panels[1].text(0.98, 1.7, f"GRU + attention:\n{np.mean([r[2] for r in equal_time]):.0%} right", ha="right")
+    panels[1].text(0.98, 2.5, f"GRU + attention:\n{np.mean([r[2] for r in equal_time]):.0%} right", ha="right")
     panels[0].legend(fontsize=draw.SMALL)
 show(draw.Plot(fig, {"right": right, "with equal time": [run[2] for run in equal_time]}), "q15-training")
 
@@ -234,7 +234,7 @@ claim(
 
 # %% [markdown]
 # At the start the softmax is nearly flat: a token's value counts in every mean, a better key moves little. Trained, the
-# keys have about half, as now it matters who is found. A share is a projection on the whole gradient, and here the
+# keys have the larger half, as now it matters who is found. A share is a projection on the whole gradient, and here the
 # gradients at the logits are random, not those of the loss.
 #
 # **What the usual answer gets wrong, where it is right, and when.** It is right, word for word. It leaves out: each

@@ -84,8 +84,9 @@ with draw.figure(7.5, 3) as fig:
 show(draw.Plot(fig, found), "q17-chains")
 
 # %% [markdown]
-# Left: reading is as fast for 16 words as for 2, if only there are processors enough. Writing takes a chain for every
-# word. **The cache does not shorten it**: left, its line lies on that of the growing passes. It saves *work*, right.
+# Left: reading is as fast for 16 words as for 2, if only there are processors enough: a chain of 86. Writing takes a
+# chain for every word, for 16 words 1391 in all. **The cache does not shorten it**: left, its line lies on that of the
+# growing passes. It saves *work*, right.
 #
 # ## Measure
 # What does the chain grow with? Words, heads, layers, one at a time. (The seeds of these cards are what we vary.)
@@ -221,18 +222,18 @@ claim(
 #
 # The first part shrinks, the second does not: beyond $p = C R / 2 P$ it is the larger one. That is **Amdahl's law**: if
 # a share $s$ of the time cannot be divided, one is at most $1 / (s + (1 - s) / p)$ times as fast, and never more than
-# $1 / s$ times. Here $s = 2 P / R C$, to the letter. Larger batches (larger $C$) are divided well, large models on slow wires
+# $1 / s$ times. Here $s = 2 P / R C$, exactly. Larger batches (larger $C$) are divided well, large models on slow wires
 # badly. The paper's base model has $P$ = 65 million; with $R$ = 250 million a second (1 GB) the second part is half a
 # second. (What can be sent while the rest is computed costs less.)
 #
 # ## What the usual answer gets wrong, where it is right, and when
 # - **Right:** positions, heads, feed-forward network: the chain does not know how many there are. In training this
 #   holds for the decoder too, since the target is known and a mask does what waiting would.
-# - **Wrong:** layers. They wait for each other; twice as deep is twice as long. (A *pipeline* lets layer 2 work on one
+# - **Wrong:** layers. They wait for each other: four layers have a chain of 326. (A *pipeline* lets layer 2 work on one
 #   text while layer 1 works on the next. More texts at a time, no text sooner.)
 # - **Writing is serial**, and a KV cache leaves it so: it saves work. Guess and correct gives the same text in fewer
 #   calls **when** words depend on the source more than on each other, and hardly fewer when each needs the last. What
-#   counts is how the *model* does it: of some twenty that learnt to copy, begun with other random weights, one needed a
+#   counts is how the *model* does it: of twelve that learnt to copy, begun with other random weights, one needed a
 #   call for nearly every word. It must find its place in the source by its own last words. And it pays only where
 #   processors are idle: every call computes all places that are open.
 #
