@@ -63,6 +63,9 @@ def test_the_command(tmp_path, capsys):
     assert "there is no exercise 'q99'" in capsys.readouterr().err
     assert check.main([lesson, str(tmp_path / "none.py")]) == 2
     assert "there is no Python file" in capsys.readouterr().err
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name", encoding="utf-8")
+    assert check.main([lesson, str(tmp_path / "broken.py")]) == 2
+    assert f"{lesson}: ModuleNotFoundError: No module named" in capsys.readouterr().err
     assert check.main(["--hint", "1"]) == 2
     run = subprocess.run([sys.executable, "-m", "tutorials.check", lesson, "--hint", "1"], cwd=ROOT, check=True)
     assert run.returncode == 0

@@ -24,11 +24,20 @@ def badge(verdict: str) -> str:
     return f'<span style="background:{COLOURS[verdict]};{BADGE}">{SIGNS[verdict]} {verdict}</span>'
 
 
-def measured(card: Card) -> str:
+def numbers(card: Card, sign: str = "±") -> str:
+    """The mean of what was measured and its spread, or the one exact number.
+
+    >>> numbers({"mean": 0.5, "spread": 0.1, "over": "seeds"}), numbers({"mean": 32, "spread": 0, "over": ""})
+    ('0.5 ± 0.1', '32')
+    """
+    return f"{card['mean']:.4g}" + (f" {sign} {card['spread']:.2g}" if card["over"] else "")
+
+
+def measured(card: Card, sign: str = "±") -> str:
     """What was measured, and what the claim needs, as plain text."""
-    numbers = f"{card['mean']:.4g} ± {card['spread']:.2g}"
-    seeds = f"{len(card['seeds'])} seed{'' if len(card['seeds']) == 1 else 's'}"
-    return f"{card['statistic']}: {numbers} over {seeds}; the claim needs {card['relation']} {card['threshold']:g}"
+    over = f" over {len(card['seeds'])} {card['over']}" if card["over"] else ""
+    needs = f"the claim needs {card['relation']} {card['threshold']:g}"
+    return f"{card['statistic']}: {numbers(card, sign)}{over}; {needs}"
 
 
 def box(card: Card) -> str:

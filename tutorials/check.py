@@ -105,8 +105,8 @@ def main(arguments: list[str] | None = None) -> int:
     for lesson in known if asked.lesson is None else [asked.lesson]:
         try:
             answer = answer_in(asked.file or Path(__file__).with_name("exercises") / f"{lesson}.py")
-        except (OSError, SyntaxError) as error:
-            print(f"{lesson}: {error}", file=sys.stderr)
+        except Exception as error:  # whatever an answer does when it is read
+            print(f"{lesson}: {type(error).__name__}: {error}", file=sys.stderr)
             return 2
         failure = first_failure(lesson, answer)
         print(failure or f"{lesson}: right")

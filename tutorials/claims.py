@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tutorials import boxes
+
 FOLDER = Path(__file__).parent
 TABLE = FOLDER / "CLAIMS.md"
 
@@ -39,23 +41,24 @@ def table(lessons: dict[str, tuple[list[dict[str, Any]], float]]) -> str:
     rows = [
         "# Claims, and what the lessons measured",
         "",
-        f"Each number is the mean over the seeds and their standard deviation. {datetime.date.today()}, {machine}. "
-        "`python -m tutorials.claims` runs all lessons in full and writes this page. *usual*: the claim is (a part of) "
-        "the answer that is usually given.",
+        f"Each number is the mean over the seeds, or over what is named instead, and the standard deviation. "
+        f"{datetime.date.today()}, {machine}. `python -m tutorials.claims` runs all lessons in full and writes this "
+        "page. *usual*: the claim is (a part of) the answer that is usually given.",
     ]
     for name, (cards, seconds) in lessons.items():
-        rows += ["", f"## {name} ({seconds:.0f} s)", "", "| | claim | usual | measured | needs | seeds | verdict |"]
+        rows += ["", f"## {name} ({seconds:.0f} s)", "", "| | claim | usual | measured | over | needs | verdict |"]
         rows.append("|---|---|---|---|---|---|---|")
         for c in cards:
-            cells = [c["id"], c["statement"], "yes" if c["usual"] else "", f"{c['statistic']}: {c['mean']:.3g} ± "]
-            cells[-1] += f"{c['spread']:.2g}"
-            cells += [f"{c['relation']} {c['threshold']:g}", str(len(c["seeds"])), f"**{c['verdict']}** {c['reason']}"]
+            over = f"{len(c['seeds'])} {c['over']}" if c["over"] else "exact"
+            cells = [c["id"], c["statement"], "yes" if c["usual"] else "", f"{c['statistic']}: {boxes.numbers(c)}"]
+            cells += [over, f"{c['relation']} {c['threshold']:g}", f"**{c['verdict']}** {c['reason']}"]
             rows.append("| " + " | ".join(cell.strip().replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
 
 
 def main() -> int:
     """Run the command."""
+    TABLE.open("a", encoding="utf-8").close()  # if it cannot be written, better to know now
     lessons, failed = {}, False
     with tempfile.TemporaryDirectory() as build:
         for path in sorted(FOLDER.glob("[aqc][0-9][0-9]_*.py")):

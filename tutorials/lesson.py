@@ -7,6 +7,7 @@ site. With TUTORIALS_FAST=1 in the environment it does less: enough to see that 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -41,6 +42,9 @@ def fast(full: Any, quick: Any) -> Any:
     return quick if FAST else full
 
 
+_begun: set[Path] = set()  # files of cards that this process has written to; what an earlier run wrote does not stay
+
+
 class VerdictFlipped(AssertionError):
     """A claim came out otherwise than the lesson says."""
 
@@ -49,13 +53,8 @@ class Claim(dict[str, Any]):
     """A card: what is claimed, what was measured, and what that says. It shows itself as a line of text, or a box."""
 
     def __repr__(self) -> str:
-        numbers = f"{self['mean']:.4g} +- {self['spread']:.2g}" if self["values"] else "not measured"
-        rule = f"{self['relation']} {self['threshold']:g}"
         reason = f"\n    {self['reason']}" if self["reason"] else ""
-        return (
-            f"[{self['verdict']}] {self['id']}: {self['statement']}\n"
-            f"    {self['statistic']}: {numbers} over {len(self['seeds'])} seeds; the claim needs {rule}{reason}"
-        )
+        return f"[{self['verdict']}] {self['id']}: {self['statement']}\n    {boxes.measured(self, '+-')}{reason}"
 
     def _repr_html_(self) -> str:
         return boxes.box(self)
@@ -70,17 +69,20 @@ def claim(
     verdict: str,
     *,
     seeds: Sequence[int] | None = None,
+    over: str = "seeds",
     reason: str = "",
     usual: bool = False,
 ) -> Claim:
-    """Settle a claim by numbers, one per seed, and write its card to build/claims/LESSON.json.
+    """Settle a claim by numbers, one per seed, and write its card to build/claims/LESSON.json, anew in each run.
 
     id: "q04.1", the lesson and a number in it. statement: what is claimed; statistic: what was measured, in words.
     needs: what each number must be for the claim to hold, "> 0.9". SUPPORTED if all are so, REFUTED if none is, else
     NOT SETTLED. verdict: what the lesson says it is; reason: why, where that needs words, and always where it is NOT
-    SETTLED. usual: whether it is (a part of) the usual answer.
+    SETTLED. seeds: 0, 1, ... unless given. over: what the numbers stand for where chance has no part: "lengths", say,
+    which `seeds` then lists; "" for one exact number. usual: whether it is (a part of) the usual answer.
 
-    Raises VerdictFlipped, after writing the card, if the numbers say something else than the lesson.
+    Raises VerdictFlipped, after writing the card, if the numbers say something else than the lesson, and ValueError for
+    a claim that cannot be settled.
     """
     relation, _, threshold = needs.partition(" ")
     numbers = [float(value) for value in values]
@@ -89,6 +91,10 @@ def claim(
             f"claim(): {id} needs {needs!r}, with the verdict {verdict!r} on {len(numbers)} numbers. "
             f"Write needs='> 0.9', one of {', '.join(VERDICTS)}, and at least one number."
         )
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"claim(): {id} has the numbers {numbers}; all must be finite. Claim a share of them instead.")
+    if seeds is not None and len(seeds) != len(numbers):
+        raise ValueError(f"claim(): {id} has {len(numbers)} numbers and {len(seeds)} seeds. Give a seed for each.")
     held = [RELATIONS[relation](number, float(threshold)) for number in numbers]
     measured = SUPPORTED if all(held) else REFUTED if not any(held) else NOT_SETTLED
     card = Claim(
@@ -101,6 +107,7 @@ def claim(
         relation=relation,
         threshold=float(threshold),
         seeds=list(range(len(numbers)) if seeds is None else seeds),
+        over=over,
         verdict=measured,
         reason=reason,
         usual=usual,
@@ -115,12 +122,15 @@ def claim(
 
 
 def _write(card: Claim) -> None:
-    """Put the card into the file of its lesson, in the place of an earlier one with its id."""
+    """Put the card into the file of its lesson, in the place of an earlier one with its id, in the order of numbers."""
     path = BUILD / "claims" / f"{card['id'].partition('.')[0]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    cards = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    cards = json.loads(path.read_text(encoding="utf-8")) if path in _begun and path.exists() else []
+    _begun.add(path)
     cards = [other for other in cards if other["id"] != card["id"]] + [card]
-    path.write_text(json.dumps(sorted(cards, key=lambda c: c["id"]), indent=1) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(sorted(cards, key=lambda c: int(c["id"].split(".")[1])), indent=1) + "\n", encoding="utf-8"
+    )
 
 
 def in_notebook() -> bool:

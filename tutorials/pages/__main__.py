@@ -48,7 +48,7 @@ def notebook(path: Path) -> nbformat.NotebookNode:
 
 def fingerprint(book: nbformat.NotebookNode, quick: bool) -> str:
     """What decides what a lesson shows: its cells, all that it may import, and how much it is to do."""
-    sources = [FOLDER / "boxes.py", FOLDER / "lesson.py", FOLDER / "toys.py"]
+    sources = [file for file in sorted(FOLDER.glob("*.py")) if file not in lessons()]
     sources += sorted(file for package in ("minigrad", "minitransformer") for file in (ROOT / package).rglob("*.py"))
     digest = hashlib.sha256(repr((quick, [(cell.source, cell.metadata) for cell in book.cells])).encode())
     for source in sources:
@@ -72,7 +72,7 @@ def execute(path: Path, folder: Path, quick: bool) -> None:
     place = {"metadata": {"path": str(ROOT)}}
     client = NotebookClient(book, timeout=SECONDS, resources=place, extra_arguments=quiet)
     client.execute(env=os.environ | settings)
-    book.metadata["fingerprint"] = mark
+    book.metadata |= {"fingerprint": mark, "date": str(datetime.date.today())}
     nbformat.write(book, done)
     print(f"{path.stem}: {time.monotonic() - began:.0f} s", flush=True)
 
@@ -88,7 +88,10 @@ def write_sources(paths: Sequence[Path], executed: Path, sources: Path, quick: b
     for path in paths:
         shutil.copy2(executed / f"{path.stem}.ipynb", sources / "tutorials")
     amount = "In the short form, with fewer seeds and steps, run" if quick else "Run"
-    note = f"{amount} on {datetime.date.today()}, {platform.machine()}, {os.cpu_count()} processors."
+    books = [nbformat.read(executed / f"{path.stem}.ipynb", as_version=4) for path in paths]
+    dates = [book.metadata["date"] for book in books]
+    when = " to ".join(dict.fromkeys((min(dates), max(dates))))
+    note = f"{amount} on {when}, {platform.machine()}, {os.cpu_count()} processors."
     (sources / "index.md").write_text(first_page(paths, executed / "claims", documents, note), encoding="utf-8")
 
 
