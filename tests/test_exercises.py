@@ -77,3 +77,8 @@ def test_failures_name_the_element():
         check.close(np.array([1.0, 2.0]), [1.0, 3.0], "x")
     with pytest.raises(check.Failed, match=r"x has shape \(2,\), expected \(1,\)"):
         check.close(np.array([1.0, 2.0]), [1.0], "x")
+
+
+def test_a_changed_argument_is_said():
+    in_place = SimpleNamespace(log_softmax=lambda x: x.__isub__(1.0))
+    assert "as an answer changes no argument; make a new array" in check.first_failure("a03", in_place)

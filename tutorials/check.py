@@ -70,7 +70,8 @@ def first_failure(lesson: str, answer: Any, seed: int | None = None) -> str | No
             except Failed as error:
                 return f"{lesson}: {check.__name__.replace('_', ' ')}: {error}"
             except Exception as error:
-                return f"{lesson}: {check.__name__.replace('_', ' ')}: {type(error).__name__}: {error}"
+                changed = ", as an answer changes no argument; make a new array" if "read-only" in str(error) else ""
+                return f"{lesson}: {check.__name__.replace('_', ' ')}: {type(error).__name__}: {error}{changed}"
     return None
 
 
