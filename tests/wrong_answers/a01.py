@@ -74,6 +74,37 @@ def does_not_wait(root, leaf):
     return known[root]
 
 
+def without_the_root(order, root):
+    """Nothing is too early, but the root need not be there."""
+    place = {node: i for i, node in enumerate(order)}
+    right = all(place.get(parent, -1) > place[node] for node in order for parent in node.parents)
+    return len(place) == len(order) and right
+
+
+def not_empty(order, root):
+    """The root need not be there, but something."""
+    return bool(order) and without_the_root(order, root)
+
+
+def empty_is_right(order, root):
+    """Nothing stands in the wrong place."""
+    return not order or (order[0] is root and without_the_root(order, root))
+
+
+def leaves_have_no_parents(root, leaf):
+    """0 for what is made from nothing, or 1 if it is the leaf, which may have been made from others, however."""
+    known, pile = {}, [root]
+    while pile:
+        node = pile.pop()
+        unknown = [parent for parent in node.parents if parent not in known]
+        if unknown:
+            pile += [node, *unknown]
+        elif node not in known:
+            pairs = zip(node.parents, node.slopes, strict=True)
+            known[node] = sum(known[parent] * slope for parent, slope in pairs) if node.parents else float(node is leaf)
+    return known[root]
+
+
 WRONG = {
     "compares neighbours only": {"is_topological": only_neighbours},
     "misses a missing node": {"is_topological": what_is_there_is_in_order},
@@ -82,4 +113,8 @@ WRONG = {
     "walks every route": {"growth": every_route},
     "one arrow per parent": {"growth": one_arrow_per_parent},
     "does not wait": {"growth": does_not_wait},
+    "may miss the root": {"is_topological": without_the_root},
+    "may miss the root, if there is a node": {"is_topological": not_empty},
+    "nothing is in order": {"is_topological": empty_is_right},
+    "a leaf has no parents": {"growth": leaves_have_no_parents},
 }

@@ -61,23 +61,26 @@ def one_that_comes_too_early_is_found(answer, rng):
 def one_that_is_missing_or_there_twice_is_found(answer, rng):
     """Each node, once."""
     nodes = _random_graph(rng, rng.integers(5, 30))[::-1]
-    i = int(rng.integers(len(nodes)))
-    without, twice = nodes[:i] + nodes[i + 1 :], [*nodes, nodes[-1]]
-    expect(not answer.is_topological(without, nodes[0]), f"without the node at place {i} the order was accepted")
-    expect(not answer.is_topological(twice, nodes[0]), "with a node that is there twice the order was accepted")
+    for i in (0, int(rng.integers(1, len(nodes)))):
+        name, without = f"node at place {i}" if i else "root", nodes[:i] + nodes[i + 1 :]
+        expect(not answer.is_topological(without, nodes[0]), f"without the {name} the order was accepted")
+    expect(not answer.is_topological([], nodes[0]), "an empty list, without the root, was accepted")
+    expect(not answer.is_topological([*nodes, nodes[-1]], nodes[0]), "with a node twice the order was accepted")
 
 
 def all_arrows_add_up(answer, rng):
     """How much each node grows solves t = e + W t, with the slopes of all arrows in W; e is 1 at the leaf."""
     nodes = _random_graph(rng, rng.integers(1, 30))
     number = {node: i for i, node in enumerate(nodes)}
-    for leaf in nodes[:2]:
+    for leaf in (*nodes[:2], nodes[rng.integers(len(nodes))], nodes[-1]):
         left, right = np.eye(len(nodes)), np.zeros(len(nodes))
         for node in nodes:
             for parent, slope in zip(node.parents, node.slopes, strict=True):
                 left[number[node], number[parent]] -= slope
         right[number[leaf]] = 1.0
-        close(answer.growth(nodes[-1], leaf), np.linalg.solve(left, right)[-1], "the growth of the root")
+        what = f"the growth of the last of {len(nodes)} nodes with number {number[leaf]}"
+        close(answer.growth(nodes[-1], leaf), np.linalg.solve(left, right)[-1], what)
+    close(answer.growth(nodes[-1], _Node()), 0.0, "the growth of a root that does not depend on the leaf")
 
 
 def a_long_chain_is_no_problem(answer, rng):
