@@ -33,9 +33,21 @@ def with_sign(model, loss):
     return _summed(model, loss, lambda z, g: (z * g).sum(axis=(0, 2, 3)))
 
 
+def places_do_not_cancel(model, loss):
+    """The absolute value at every place."""
+    return _summed(model, loss, lambda z, g: np.abs((z * g).sum(axis=3)).sum(axis=(0, 2)))
+
+
+def mean_of_sentences(model, loss):
+    """The mean over the batch."""
+    return _summed(model, loss, lambda z, g: np.abs((z * g).sum(axis=(2, 3))).mean(axis=0))
+
+
 WRONG = {
     "sentences cancel": {"importance": sentences_cancel},
     "entries do not cancel": {"importance": of_every_entry},
     "the gradient only": {"importance": gradient_only},
     "with a sign": {"importance": with_sign},
+    "places do not cancel": {"importance": places_do_not_cancel},
+    "the mean of the sentences": {"importance": mean_of_sentences},
 }

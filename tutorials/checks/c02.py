@@ -1,5 +1,9 @@
 """What c02 must hold: the module where two runs part is named, wherever it is, and a healthy model is left in peace."""
 
+from itertools import count
+
+import numpy as np
+
 import minigrad as mg
 import minitransformer as mt
 from minigrad.nn import functional as F
@@ -43,6 +47,17 @@ def _places(model, side):
     return [path for path in paths if path.startswith(side) and path.rpartition(".")[2] in PARTS]
 
 
+def _in_the_last_bit(y, run):
+    """One number, the last of the last sentence, is the next larger one in every other run."""
+    y.flat[-1] = np.nextafter(y.flat[-1], np.float32(np.inf)) if run % 2 else y.flat[-1]
+
+
+def _by_a_number_that_moves(y, run):
+    """All numbers are 0, but for a 1 in another place in every run; so the sum and the largest number stay."""
+    y.flat[:] = 0
+    y.flat[run % y.size] = 1
+
+
 def the_module_is_named(answer, rng):
     """In any layer of encoder or decoder."""
     model, source, target = _healthy(rng)
@@ -50,6 +65,24 @@ def the_module_is_named(answer, rng):
     _plant(model, path)
     found = answer.guilty(model, source, target)
     expect(found == path, f"{found!r} is named, expected {path!r}")
+
+
+def every_number_counts(answer, rng):
+    """Sums do not tell, nor does a tolerance."""
+    for change in (_in_the_last_bit, _by_a_number_that_moves):
+        model, source, target = _healthy(rng)
+        path = str(rng.choice(_places(model, "encoder")))
+        module, runs = dict(model.named_modules())[path], count()
+
+        def forward(*arguments, before=module.forward, change=change, runs=runs, **settings):
+            y = before(*arguments, **settings).detach().numpy().copy()
+            change(y, next(runs))
+            return before(*arguments, **settings) * 0 + mg.from_numpy(y)
+
+        module.forward = forward
+        found = answer.guilty(model, source, target)
+        how = change.__name__.strip("_").replace("_", " ")
+        expect(found == path, f"two runs differ {how} in {path!r}, but {found!r} is named")
 
 
 def the_first_of_two_is_named(answer, rng):

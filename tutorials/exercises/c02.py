@@ -10,6 +10,7 @@ def guilty(model, source, target):
     """The path of the module in which two runs of model(source, target) first differ, or None if they do not.
 
     model: a Transformer, a module; source: tokens (B, S); target: tokens (B, T). A path is that of
-    model.named_modules(), such as "encoder.layers.1.ffn". The modes of the modules stay as they are.
+    model.named_modules(), such as "encoder.layers.1.ffn". The modes of the modules stay as they are. One bit of one
+    number is a difference.
     """
     raise NotImplementedError
