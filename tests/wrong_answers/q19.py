@@ -1,5 +1,7 @@
 """Wrong answers to q19."""
 
+import numpy as np
+
 
 def larger_of_the_two(step, d_model, warmup):
     """max in place of min."""
@@ -41,6 +43,26 @@ def scaled_at_test(x, p, rng, training):
     return x * (rng.random(x.shape) >= p) if training else x * (1 - p)
 
 
+def with_coins(coins):
+    """Dropout, right but for the coins."""
+
+    def dropout(x, p, rng, training):
+        return x * (coins(x, rng) >= p) / (1 - p) if training else x
+
+    return {"dropout": dropout}
+
+
+def always_the_same_share(x, rng):
+    """Numbers for coins that are never all alike: the share that is gone is no chance."""
+    return rng.permutation(x.size).reshape(x.shape) / x.size
+
+
+def rescaled_by_what_is_left(x, p, rng, training):
+    """Divided by the share that stayed."""
+    stays = rng.random(x.shape) >= p
+    return x * stays / max(stays.mean(), 1e-9) if training else x
+
+
 WRONG = {
     "the larger one": {"rate": larger_of_the_two},
     "forgets d_model": {"rate": no_size},
@@ -50,4 +72,12 @@ WRONG = {
     "on at test time": {"dropout": always_on},
     "one coin for a column": {"dropout": whole_columns},
     "scaled at test time": {"dropout": scaled_at_test},
+    "coins shared over a batch": with_coins(lambda x, rng: rng.random(x.shape[-2:])),
+    "coins shared in rows of a batch": with_coins(
+        lambda x, rng: rng.random((*x.shape[:-1], 1) if x.ndim > 2 else x.shape)
+    ),
+    "coins of somebody else": with_coins(lambda x, rng: np.random.default_rng().random(x.shape)),
+    "always the same coins": with_coins(lambda x, rng: np.random.default_rng(0).random(x.shape)),
+    "always the same share": with_coins(always_the_same_share),
+    "by the share that stayed": {"dropout": rescaled_by_what_is_left},
 }

@@ -56,17 +56,32 @@ def each_number_is_gone_or_grown(answer, rng):
 
 
 def the_share_that_is_gone_is_p(answer, rng):
-    """Up to five standard deviations."""
-    p, n = rng.uniform(0.1, 0.4), 40_000
-    gone = (answer.dropout(np.ones(n), p, rng, training=True) == 0).mean()
-    bound = 5 * (p * (1 - p) / n) ** 0.5
-    expect(abs(gone - p) < bound, f"{gone:.3f} of the numbers are gone, expected {p:.3f} +- {bound:.3f}")
+    """Up to five standard deviations, of many numbers at a time, and of one number many times."""
+    for calls, n in ((1, 40_000), (2000, 1)):
+        p = rng.uniform(0.1, 0.4)
+        gone = np.mean([answer.dropout(np.ones(n), p, rng, training=True) == 0 for _ in range(calls)])
+        bound, who = 5 * (p * (1 - p) / (n * calls)) ** 0.5, f"of {n} numbers, in {calls} calls, {gone:.3f} are gone"
+        expect(abs(gone - p) < bound, f"{who}, expected {p:.3f} +- {bound:.3f}")
+    ones = np.ones(5)
+    close(answer.dropout(ones, 0.0, rng, training=True), ones, "with p = 0, what is left")
 
 
 def every_number_has_its_own_coin(answer, rng):
-    """Of two neighbours, in a row or in a column, both are gone with probability p^2."""
-    p, n = rng.uniform(0.2, 0.4), 200
-    gone = answer.dropout(np.ones((n, n)), p, rng, training=True) == 0
-    for name, both in (("a row", gone[:, 1:] & gone[:, :-1]), ("a column", gone[1:] & gone[:-1])):
-        share = both.mean()
-        expect(abs(share - p**2) < 0.03, f"neighbours in {name} are gone together in {share:.3f}, expected {p**2:.3f}")
+    """Of two neighbours, along any axis, both are gone with probability p^2."""
+    p = rng.uniform(0.2, 0.4)
+    for shape in ((200, 200), (40, 30, 30)):
+        gone = answer.dropout(np.ones(shape), p, rng, training=True) == 0
+        for axis in range(len(shape)):
+            line = np.moveaxis(gone, axis, 0)
+            share, where = (line[1:] & line[:-1]).mean(), f"neighbours along axis {axis} of {len(shape)}"
+            expect(abs(share - p**2) < 0.03, f"{where} are gone together in {share:.3f}, expected {p**2:.3f}")
+
+
+def coins_come_from_rng(answer, rng):
+    """An equal generator throws equal coins, and the next call throws new ones."""
+    x, seed = np.ones(100), int(rng.integers(1000))
+    ours = np.random.default_rng(seed)
+    first, second = (answer.dropout(x, 0.5, ours, training=True) for _ in range(2))
+    again = answer.dropout(x, 0.5, np.random.default_rng(seed), training=True)
+    expect(np.array_equal(first, again), "two equal generators gave different coins; expected coins from rng alone")
+    expect(not np.array_equal(first, second), "two calls with one generator gave the same coins, expected new ones")
