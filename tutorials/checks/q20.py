@@ -3,6 +3,7 @@
 import numpy as np
 
 from tutorials.check import expect
+from tutorials.checks import locked
 
 HINTS = (
     "After no layer at all, each place depends on itself. A layer lets t see all that those saw whom t attends to.",
@@ -22,7 +23,7 @@ def _same(found, expected, what):
 def _masks(rng):
     """A few random masks of one random size."""
     T = rng.integers(3, 7)
-    return [rng.random((T, T)) < 0.3 for _ in range(rng.integers(2, 5))]
+    return locked(*(rng.random((T, T)) < 0.3 for _ in range(rng.integers(2, 5))))
 
 
 def one_layer_reaches_what_its_mask_says(answer, rng):
@@ -52,6 +53,23 @@ def dependence_is_measured(answer, rng):
     found = answer.depends(lambda x: np.stack([np.cos(x[row]).sum(axis=0) for row in mask]), x, rng)
     _same(found, mask, "a sum over some of the places")
     expect((x == before).all(), "x has been changed")
+
+
+def every_entry_counts(answer, rng):
+    """One entry of the results tells of one entry of the inputs, be it the last one."""
+    T, D = int(rng.integers(3, 7)), int(rng.integers(2, 5))
+    x, mask = rng.normal(size=(T, D)), rng.random((T, T)) < 0.5
+    for i, o in ((0, D - 1), (D - 1, 0), rng.integers(D, size=2)):
+        place = np.eye(D)[o]
+        found = answer.depends(lambda x, i=i, place=place: np.outer(mask @ np.cos(x[:, i]), place), x, rng)
+        _same(found, mask, f"a sum over entry {i} of some of the places, in entry {o} of {D}")
+
+
+def another_row_is_another_one(answer, rng):
+    """Not the same one shifted or stretched: a function of the order of its entries notices."""
+    T, D = int(rng.integers(3, 7)), 16
+    found = answer.depends(lambda x: np.argsort(x, axis=1), rng.normal(size=(T, D)), rng)
+    _same(found, np.eye(T, dtype=bool), "the order of the entries of each row")
 
 
 def the_smallest_leak_counts(answer, rng):
