@@ -28,6 +28,22 @@ def join_without_swapping(z, shape):
     return z.reshape(shape)
 
 
+def plain_softmax(s):
+    """As it is written down."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.exp(s) / np.exp(s).sum(axis=-1, keepdims=True)
+
+
+def with_softmax(softmax):
+    """The attention, with a softmax of one's own."""
+
+    def multi_head_attention(x, w_q, w_k, w_v, w_o, heads):
+        q, k, v = (cut(x @ w, heads) for w in (w_q, w_k, w_v))
+        return join(softmax(q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])) @ v, x.shape) @ w_o
+
+    return {"multi_head_attention": multi_head_attention}
+
+
 WRONG = {
     "divides by the root of D": {
         "multi_head_attention": lambda x, *w: attention(x, *w, cut, join, x.shape[-1]),
@@ -43,4 +59,7 @@ WRONG = {
     "one head whatever is asked": {
         "multi_head_attention": lambda x, *w: attention(x, *w[:-1], 1, cut, join, x.shape[-1]),
     },
+    "subtracts nothing": with_softmax(plain_softmax),
+    "subtracts the largest score of all": with_softmax(lambda s: plain_softmax(s - s.max())),
+    "a softmax over the queries": with_softmax(lambda s: plain_softmax(s.swapaxes(-1, -2)).swapaxes(-1, -2)),
 }

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tutorials.solutions import q05
+
 
 def softmax(scores):
     with np.errstate(invalid="ignore"):
@@ -29,6 +31,19 @@ def mean_of_means(log_p, labels, pad_id):
     return float(((chosen * real).sum(axis=1) / np.maximum(real.sum(axis=1), 1)).mean())
 
 
+def shifted(scores, mask, largest):
+    """Without a loss for rows that have no key, but with some other number taken off."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        e = np.where(mask, np.exp(np.where(mask, scores, -np.inf) - largest), 0)
+        total = e.sum(axis=-1, keepdims=True)
+        return (e / np.where(total > 0, total, 1)).astype(scores.dtype)
+
+
+def largest_of_all(scores, mask):
+    """The largest legal score of all rows."""
+    return np.where(mask, scores, -np.inf).max()
+
+
 WRONG = {
     "adds -1e9": {
         "masked_softmax": lambda scores, mask: softmax(scores + np.where(mask, 0, -1e9).astype(scores.dtype))
@@ -38,4 +53,8 @@ WRONG = {
     "does not take off the largest score": {"masked_softmax": without_the_largest},
     "divides by all places": {"masked_loss": mean_over_all_places},
     "takes the mean of the sentences' means": {"masked_loss": mean_of_means},
+    "takes off nothing": {"masked_softmax": lambda scores, mask: shifted(scores, mask, 0)},
+    "one largest score for all rows": {"masked_softmax": lambda s, mask: shifted(s, mask, largest_of_all(s, mask))},
+    "always float64": {"masked_softmax": lambda s, mask: q05.masked_softmax(s, mask).astype(float)},
+    "padding is always 0": {"masked_loss": lambda log_p, labels, pad_id: q05.masked_loss(log_p, labels, 0)},
 }

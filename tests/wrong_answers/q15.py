@@ -27,9 +27,27 @@ def no_softmax(x, memory, w_q, w_k, w_v, g):
     return keys @ w_k.T, q15.ways_into_memory(x, memory, w_q, w_k, w_v, g)[1]
 
 
+def plain_softmax(s):
+    """As it is written down."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.exp(s) / np.exp(s).sum(axis=-1, keepdims=True)
+
+
+def with_softmax(softmax):
+    """Cross-attention, with a softmax of one's own."""
+    return {
+        "cross_attention": lambda x, memory, w_q, w_k, w_v: (
+            softmax((x @ w_q) @ (memory @ w_k).T / np.sqrt(w_q.shape[1])) @ (memory @ w_v)
+        )
+    }
+
+
 WRONG = {
     "the wrong way round": {"cross_attention": queries_from_memory},
     "forgets the scale": {"cross_attention": unscaled},
     "keys and values swapped": {"ways_into_memory": swapped},
     "forgets the softmax": {"ways_into_memory": no_softmax},
+    "subtracts nothing": with_softmax(plain_softmax),
+    "subtracts the largest score of all": with_softmax(lambda s: plain_softmax(s - s.max())),
+    "a softmax over the queries": with_softmax(lambda s: plain_softmax(s.T).T),
 }

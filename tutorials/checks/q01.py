@@ -5,6 +5,7 @@ import numpy as np
 import minigrad as mg
 import minitransformer as mt
 from tutorials.check import close, expect
+from tutorials.checks import locked
 
 HINTS = (
     "Write it for one head first. Then make the heads one more dimension: matmul goes over all leading ones by itself.",
@@ -18,7 +19,16 @@ def _given(rng, least=1):
     heads = int(rng.integers(least, 5))
     D = heads * int(rng.integers(1, 5))
     x = rng.standard_normal((int(rng.integers(1, 4)), int(rng.integers(2, 7)), D))
-    return x, [rng.standard_normal((D, D)) / np.sqrt(D) for _ in range(4)], heads
+    return *locked(x), [rng.standard_normal((D, D)) / np.sqrt(D) for _ in range(4)], heads
+
+
+def _by_the_library(x, weights, heads):
+    """The same attention of minitransformer."""
+    attention = mt.MultiHeadAttention(x.shape[-1], heads, bias=False).double()
+    parts = (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj)
+    for part, w in zip(parts, weights, strict=True):
+        part.weight.data[...] = w.T
+    return attention(*[mg.tensor(x)] * 3).detach().numpy()
 
 
 def the_shape_is_that_of_x(answer, rng):
@@ -51,9 +61,13 @@ def heads_do_not_mix_before_the_end(answer, rng):
 def it_is_the_attention_of_the_library(answer, rng):
     """Number by number."""
     x, weights, heads = _given(rng)
-    attention = mt.MultiHeadAttention(x.shape[-1], heads, bias=False).double()
-    parts = (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj)
-    for part, w in zip(parts, weights, strict=True):
-        part.weight.data[...] = w.T
-    expected = attention(*[mg.from_numpy(x)] * 3).detach().numpy()
-    close(answer.multi_head_attention(x, *weights, heads), expected, f"the output of {heads} heads")
+    found = answer.multi_head_attention(x, *locked(*weights), heads)
+    close(found, _by_the_library(x, weights, heads), f"the output of {heads} heads")
+
+
+def large_scores_are_no_problem(answer, rng):
+    """One place asks 10,000 times louder, and gets scores of thousands, among others as usual."""
+    x, weights, heads = _given(rng)
+    x = np.where(np.arange(x.shape[1])[:, None] == 0, 1e4 * x, x)
+    found = answer.multi_head_attention(x, *weights, heads)
+    close(found, _by_the_library(x, weights, heads), "with x of 10,000 at the first place, the output", 1e-6)

@@ -4,6 +4,7 @@ import numpy as np
 
 import minigrad as mg
 from tutorials.check import close, expect
+from tutorials.checks import locked
 
 HINTS = (
     "T and S differ, so shapes tell you what belongs where: weights are (T, S), the memory and its gradient (S, D).",
@@ -15,7 +16,7 @@ HINTS = (
 def _sizes(rng):
     """Random arguments: x, memory, w_q, w_k, w_v."""
     T, S, D, K = rng.integers(2, 6, size=4)
-    return [rng.normal(size=shape) for shape in ((T, D), (S, D), (D, K), (D, K), (D, K))]
+    return locked(*(rng.normal(size=shape) for shape in ((T, D), (S, D), (D, K), (D, K), (D, K))))
 
 
 def _by_machine(x, keys_of, values_of, w_q, w_k, w_v):
@@ -39,6 +40,14 @@ def it_is_the_formula(answer, rng):
     close(answer.cross_attention(x, memory, *weights), expected, "what is fetched")
 
 
+def large_scores_are_no_problem(answer, rng):
+    """One target place asks 10,000 times louder, and gets scores of thousands, among others as usual."""
+    x, memory, *weights = _sizes(rng)
+    x = np.where(np.arange(len(x))[:, None] == 0, 1e4 * x, x)
+    expected = _by_machine(x, mg.tensor(memory), mg.tensor(memory), *weights).data
+    close(answer.cross_attention(x, memory, *weights), expected, "with x of 10,000 at place 0, what is fetched", 1e-6)
+
+
 def the_order_of_the_source_does_not_matter(answer, rng):
     """Weights go with their tokens."""
     x, memory, *weights = _sizes(rng)
@@ -51,7 +60,7 @@ def each_way_is_its_gradient(answer, rng):
     x, memory, *weights = _sizes(rng)
     ways = [mg.tensor(memory, requires_grad=True) for _ in range(2)]
     z = _by_machine(x, *ways, *weights)
-    g = rng.normal(size=z.shape)
+    (g,) = locked(rng.normal(size=z.shape))
     z.backward(g)
     for name, part, way in zip(("keys", "values"), answer.ways_into_memory(x, memory, *weights, g), ways, strict=True):
         close(part, way.grad.data, f"the gradient through the {name}")
@@ -60,6 +69,6 @@ def each_way_is_its_gradient(answer, rng):
 def equal_source_tokens_send_nothing_through_the_keys(answer, rng):
     """It does not matter which of them is found."""
     x, memory, *weights = _sizes(rng)
-    memory[:] = memory[0]
+    memory = np.repeat(memory[:1], len(memory), axis=0)
     g = rng.normal(size=(len(x), weights[0].shape[1]))
     close(answer.ways_into_memory(x, memory, *weights, g)[0], 0 * memory, "for equal tokens, the part of the keys")

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tutorials.check import close, expect
+from tutorials.checks import locked
 
 HINTS = (
     "np.tri(T) is 1 where s <= t. A weight of 0 is e to the power of minus infinity.",
@@ -14,7 +15,7 @@ HINTS = (
 def _scores(rng):
     """Scores (..., T, T)."""
     T = int(rng.integers(2, 7))
-    return 3 * rng.normal(size=(*rng.integers(1, 4, size=int(rng.integers(0, 3))), T, T))
+    return locked(3 * rng.normal(size=(*rng.integers(1, 4, size=int(rng.integers(0, 3))), T, T)))[0]
 
 
 def it_is_a_softmax_of_what_may_be_seen(answer, rng):
@@ -24,6 +25,13 @@ def it_is_a_softmax_of_what_may_be_seen(answer, rng):
     for t in range(scores.shape[-1]):
         e = np.exp(scores[..., t, : t + 1])
         close(found[..., t, : t + 1], e / e.sum(axis=-1, keepdims=True), f"weights[..., {t}, :{t + 1}]")
+
+
+def large_scores_are_no_problem(answer, rng):
+    """Every other row is higher by 1,000, which cancels in the softmax."""
+    scores = _scores(rng)
+    raised = scores + 1000 * (np.arange(scores.shape[-1])[:, None] % 2)
+    close(answer.weights(raised), answer.weights(scores), "with every other row 1,000 higher, weights")
 
 
 def the_future_has_weight_zero(answer, rng):
@@ -48,7 +56,13 @@ def later_scores_change_nothing(answer, rng):
 def the_label_is_the_next_input(answer, rng):
     """And the ends are right."""
     B, T = map(int, rng.integers(1, 6, size=2))
-    text = rng.integers(3, 20, (B, T))
-    inputs, labels = answer.inputs_and_labels(text, 1, 2)
-    close(inputs, [[1, *row] for row in text.tolist()], "what the decoder reads")
-    close(labels, [[*row, 2] for row in text.tolist()], "what it must say")
+    begin, end = map(int, rng.choice(20, 2, replace=False))
+    (text,) = locked(rng.integers(0, 20, (B, T)))
+    for found, rows, what in zip(
+        answer.inputs_and_labels(text, begin, end),
+        ([[begin, *row] for row in text.tolist()], [[*row, end] for row in text.tolist()]),
+        ("what the decoder reads", "what it must say"),
+        strict=True,
+    ):
+        close(found, rows, f"with begin = {begin}, end = {end}, {what}")
+        expect(np.asarray(found).dtype.kind == "i", f"{what} is {np.asarray(found).dtype}, expected integers: tokens")

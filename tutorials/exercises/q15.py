@@ -5,6 +5,7 @@ def cross_attention(x, memory, w_q, w_k, w_v):
     """What each target place fetches from the source, (T, K): softmax(Q K^T / sqrt(K)) V, of one head.
 
     x: the decoder's vectors (T, D); memory: the encoder's output (S, D); w_q, w_k, w_v: (D, K), used as x @ w.
+    Large scores, of thousands, are no problem, be it in one row only.
     """
     raise NotImplementedError
 

@@ -5,6 +5,7 @@ def weights(scores):
     """Attention weights of a decoder: softmax of each row of `scores` (..., T, T), query t by key s, over s <= t.
 
     Later keys have weight exactly 0, and their scores, whatever they are, change no bit of any weight.
+    Large scores, of thousands, are no problem, be it in one row only.
     """
     raise NotImplementedError
 
