@@ -35,10 +35,19 @@ def asks_nothing(g, shape):
     return g.sum(axis=tuple(i for i, n in enumerate(shape[: g.ndim]) if n == 1), keepdims=True)
 
 
+def one_new_dimension(g, shape):
+    """At most one dimension is missing."""
+    if g.ndim < len(shape) or np.broadcast_shapes(g.shape, shape) != g.shape:
+        raise ValueError("not broadcast")
+    g = g.sum(axis=0) if g.ndim > len(shape) else g
+    return g.sum(axis=tuple(i for i, n in enumerate(shape) if n == 1), keepdims=True)
+
+
 WRONG = {
     "the mean": {"unbroadcast": mean},
     "forgets size 1": {"unbroadcast": leading_only},
     "squeezes": {"unbroadcast": squeezed},
     "sums what fits": {"unbroadcast": any_dimension_that_fits},
     "never complains": {"unbroadcast": asks_nothing},
+    "one new dimension": {"unbroadcast": one_new_dimension},
 }

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tutorials.solutions import a04
+
 
 def whole_blocks_only(a, b, size, multiply):
     """Leaves out what does not fill a block."""
@@ -56,4 +58,6 @@ WRONG = {
     "multiplies itself": {"in_blocks": lambda a, b, size, multiply: a @ b},
     "counts an FMA as one": {"intensity": lambda rows, columns, size: rows * columns / (size * (rows + columns))},
     "fetches the tile": {"intensity": lambda rows, columns, size: 2 / size},
+    "the dtype of B": {"in_blocks": lambda a, b, *rest: a04.in_blocks(a, b, *rest).astype(b.dtype)},
+    "always 4 bytes": {"intensity": lambda rows, columns, size: a04.intensity(rows, columns, 4)},
 }

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tutorials.check import close, expect
+from tutorials.checks import locked
 
 HINTS = (
     "Three loops again, with steps of `size`: over blocks of rows of C, of columns of C, and of the sum.",
@@ -12,8 +13,8 @@ HINTS = (
 
 
 def _product(answer, rng, m, k, n, size, dtype=np.float64):
-    """The inputs, the answer's product, and the shapes of the blocks that it multiplied."""
-    a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+    """The inputs, A in the dtype, the answer's product, and the shapes of the blocks that it multiplied."""
+    a, b = locked(rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)))
     blocks = []
 
     def multiply(x, y):
@@ -57,15 +58,16 @@ def nothing_is_a_size_too(answer, rng):
 
 
 def the_dtype_is_kept(answer, rng):
-    """float32 in, float32 out."""
+    """That of A: float32, although B is float64."""
     *_, found, _ = _product(answer, rng, 5, 4, 3, 2, np.float32)
-    expect(found.dtype == np.float32, f"from float32 came {found.dtype}")
+    expect(found.dtype == np.float32, f"from A in float32 came {found.dtype}")
 
 
 def the_intensity_is_work_per_byte(answer, rng):
     """A tile of one number fetches two for one FMA."""
     close(answer.intensity(1, 1, 4), 1 / 4, "the intensity of a tile of 1 x 1 float32")
-    rows, columns, size = int(rng.integers(1, 9)), int(rng.integers(1, 99)), int(rng.choice([4, 8]))
-    fetched = rows * size + columns * size
-    expected = sum(2 for _ in range(rows) for _ in range(columns)) / fetched
-    close(answer.intensity(rows, columns, size), expected, f"the intensity of a tile of {rows} x {columns}")
+    rows, columns = int(rng.integers(1, 9)), int(rng.integers(1, 99))
+    for size in (4, 8):
+        expected = sum(2 for _ in range(rows) for _ in range(columns)) / (rows * size + columns * size)
+        what = f"the intensity of a tile of {rows} x {columns}, {size} bytes each"
+        close(answer.intensity(rows, columns, size), expected, what)

@@ -7,6 +7,7 @@ import numpy as np
 
 import minigrad as mg
 from tutorials.check import close, expect
+from tutorials.checks import locked
 
 HINTS = (
     "np.sum(part * total) is <part, total>, for arrays of any shape. Sum the parts first; look whether that is 0.",
@@ -18,13 +19,16 @@ HINTS = (
 def _parts(rng):
     """A few arrays of one random shape."""
     shape = tuple(rng.integers(1, 5, size=rng.integers(1, 4)))
-    return [rng.normal(size=shape) for _ in range(rng.integers(2, 6))]
+    return locked(*(rng.normal(size=shape) for _ in range(rng.integers(2, 6))))
 
 
 def shares_sum_to_one(answer, rng):
-    """They are an account."""
+    """They are an account, of small gradients, too."""
     parts = _parts(rng)
-    close(sum(answer.shares(parts)), 1.0, f"the sum of the shares of {len(parts)} parts", 1e-6)
+    found = answer.shares(parts)
+    expect(isinstance(found, list), f"shares() returned a {type(found).__name__}, expected a list")
+    close(sum(found), 1.0, f"the sum of the shares of {len(parts)} parts", 1e-6)
+    close(answer.shares([1e-9 * part for part in parts]), found, "the shares of parts a billion times smaller", 1e-6)
 
 
 def what_goes_across_has_no_share(answer, rng):
@@ -32,7 +36,9 @@ def what_goes_across_has_no_share(answer, rng):
     g = rng.normal(size=2)
     across = np.array([-g[1], g[0]])
     close(answer.shares([g - across, across]), [1.0, 0.0], "the shares of g - a and a, a perpendicular to g,")
-    close(answer.shares([3 * g, -2 * g]), [3.0, -2.0], "the shares of 3g and -2g")
+    for total in (g, np.array([1.0, -1.0, 0.0])):  # the entries of the second sum to 0, and one is 0
+        found = answer.shares([3 * total, -2 * total])
+        close(found, [3.0, -2.0], f"for g = {total.round(2)}, the shares of 3g and -2g")
 
 
 def of_a_sum_that_is_zero_there_are_none(answer, rng):
@@ -54,6 +60,7 @@ def they_are_those_of_the_engine(answer, rng):
 
 def routes_are_counted_by_their_branches(answer, rng):
     """Against all 2^n routes, one by one."""
+    close(answer.by_branches([]), [1.0], "without connections, the share by branches")
     splits = [(1 - share, share) for share in rng.normal(size=rng.integers(1, 8))]
     expected = np.zeros(len(splits) + 1)
     for route in product((0, 1), repeat=len(splits)):
