@@ -41,6 +41,19 @@ def lengths_not_squares(w_q, w_k):
     return float(np.linalg.norm(m - w.T @ w) / np.linalg.norm(m))
 
 
+def largest_of_either_sign(m, head_dim):
+    """Makes room for eigenvalues that it cannot have."""
+    roots, vectors = np.linalg.eigh((m + m.T) / 2)
+    kept = np.argsort(np.abs(roots))[-head_dim:]
+    return np.sqrt(roots[kept].clip(0))[:, None] * vectors[:, kept].T
+
+
+def rows_for_columns(m, head_dim):
+    """Eigenvectors taken from the rows."""
+    roots, vectors = np.linalg.eigh((m + m.T) / 2)
+    return np.sqrt(roots[-head_dim:].clip(0))[:, None] * vectors[-head_dim:]
+
+
 WRONG = {
     "forgets the symmetric part": {"nearest": without_symmetric_part},
     "keeps the smallest": {"nearest": smallest_first},
@@ -48,4 +61,6 @@ WRONG = {
     "forgets the root": {"nearest": forgets_the_root},
     "antisymmetric part only": {"out_of_reach": antisymmetric_only},
     "lengths instead of squares": {"out_of_reach": lengths_not_squares},
+    "the largest of either sign": {"nearest": largest_of_either_sign},
+    "eigenvectors in rows": {"nearest": rows_for_columns},
 }

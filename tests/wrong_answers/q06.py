@@ -23,4 +23,6 @@ WRONG = {
     "forgets the sums of values": {"products": lambda B, T, D, H, K: 8 * B * T * D * H * K + 2 * B * H * T * T * K},
     "keys on a line": {"circle": on_a_line},
     "two keys at one place": {"circle": half_a_circle_twice},
+    "a batch counts once in the scores": {"products": lambda B, T, D, H, K: 8 * B * T * D * H * K + 4 * H * T * T * K},
+    "D / H for K": {"products": lambda B, T, D, H, K: 8 * B * T * D * D + 4 * B * T * T * D},
 }

@@ -31,10 +31,34 @@ def one_layer(mask, layers):
     return q07.reach(mask, min(layers, 1))
 
 
+def in_place(x, attention, ffn, norm):
+    """x becomes something else."""
+    x += attention(x)
+    y = norm(x)
+    return norm(y + ffn(y))
+
+
+def one_norm(x, attention, ffn, norm):
+    """No norm in between."""
+    y = x + attention(x)
+    return norm(y + ffn(y))
+
+
+def squares(mask, layers):
+    """Twice as far with each layer."""
+    seen = q07.reach(mask, min(layers, 1))
+    for _ in range(layers - 1):
+        seen = seen @ seen
+    return seen
+
+
 WRONG = {
     "norm first": {"encoder_layer": norm_first},
     "side by side": {"encoder_layer": side_by_side},
     "no skip": {"reach": no_skip},
     "transposed": {"reach": transposed},
     "one layer": {"reach": one_layer},
+    "in place": {"encoder_layer": in_place},
+    "one norm": {"encoder_layer": one_norm},
+    "squares": {"reach": squares},
 }

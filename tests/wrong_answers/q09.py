@@ -22,4 +22,7 @@ WRONG = {
     "every entry a clock": {"positions": every_entry_a_clock},
     "turns the wrong way": {"rotation": lambda k, D: rotation(-k, D)},
     "one angle for all": {"rotation": lambda k, D: np.kron(np.eye(D // 2), rotation(k, 2)) + 1e-3 * (D == 2)},
+    "always from place 0": {"positions": lambda places, D: positions(np.arange(len(places)), D)},
+    "never to the left": {"rotation": lambda k, D: rotation(abs(k), D)},
+    "float32": {"positions": lambda places, D: positions(places, D).astype(np.float32)},
 }

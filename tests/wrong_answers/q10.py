@@ -21,6 +21,12 @@ def added(x, places):
     return x + np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(x.shape)
 
 
+def cut_from_a_band(T, c):
+    """Only if the band fits in."""
+    band = np.concatenate([np.zeros(T - c, int), np.arange(2 * c + 1), np.full(T - c, 2 * c)])
+    return np.stack([band[T - i : 2 * T - i] for i in range(T)])
+
+
 WRONG = {
     "query minus key": {"rows": lambda T, c: rows(T, c).T},
     "not clipped": {"rows": lambda T, c: np.arange(T)[None, :] - np.arange(T)[:, None] + c},
@@ -28,4 +34,7 @@ WRONG = {
     "in halves": {"turn": in_halves},
     "added, not turned": {"turn": added},
     "turns the wrong way": {"turn": lambda x, places: turn(x, -places)},
+    "far keys only": {"rows": cut_from_a_band},
+    "floats": {"rows": lambda T, c: rows(T, c).astype(float)},
+    "always from place 0": {"turn": lambda x, places: turn(x, np.arange(len(x)))},
 }

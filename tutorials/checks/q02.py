@@ -3,6 +3,7 @@
 import numpy as np
 
 from tutorials.check import close, expect
+from tutorials.checks import locked
 
 HINTS = (
     "W^T W is symmetric, so only the symmetric part of m can be met. Which of its eigenvalues can W^T W have?",
@@ -12,7 +13,7 @@ HINTS = (
 
 
 def _random(rng, D):
-    return rng.standard_normal((D, D))
+    return locked(rng.standard_normal((D, D)))[0]
 
 
 def what_one_matrix_made_is_met(answer, rng):
@@ -38,9 +39,9 @@ def nothing_near_it_is_nearer(answer, rng):
 
 
 def few_rows_keep_what_is_largest(answer, rng):
-    """Of a symmetric table with known eigenvalues, K rows leave the smallest ones over."""
+    """Of a symmetric table with known eigenvalues, K rows leave the smallest ones over, and a large one below 0."""
     D = int(rng.integers(3, 8))
-    vectors, roots = np.linalg.qr(_random(rng, D))[0], np.sort(rng.uniform(0.5, 3, D))
+    vectors, roots = np.linalg.qr(_random(rng, D))[0], np.array([-4, *np.sort(rng.uniform(0.5, 3, D - 1))])
     K = int(rng.integers(1, D))
     m = vectors * roots @ vectors.T
     w = np.asarray(answer.nearest(m, K))

@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 
 from tutorials.check import close, expect
+from tutorials.checks import locked
 
 HINTS = (
     "The sum over the A hidden numbers is what makes the array large. A sum may also be made term by term.",
@@ -15,7 +16,7 @@ HINTS = (
 
 def _inputs(rng, T, S, K, A):
     shapes = (T, K), (S, K), (A, K), (A, K), (A,)
-    return [rng.standard_normal(shape) for shape in shapes]
+    return locked(*(rng.standard_normal(shape) for shape in shapes))
 
 
 def _sizes(rng):

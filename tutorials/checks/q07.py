@@ -3,6 +3,7 @@
 import numpy as np
 
 from tutorials.check import close
+from tutorials.checks import locked
 
 HINTS = (
     "The FFN reads what the first norm gave, not x; and its skip starts there, too.",
@@ -20,7 +21,7 @@ def _linear(rng, T, D):
 def it_is_the_formula(answer, rng):
     """With random maps as parts."""
     T, D = rng.integers(2, 6, size=2)
-    x = rng.normal(size=(T, D))
+    (x,) = locked(rng.normal(size=(T, D)))
     attention, ffn, norm = (_linear(rng, T, D) for _ in range(3))
     y = norm(x + attention(x))
     close(answer.encoder_layer(x, attention, ffn, norm), norm(y + ffn(y)), "the layer")
@@ -36,7 +37,7 @@ def neighbours_reach_one_place_more_by_each_layer(answer, rng):
     """A band grows."""
     T, N = rng.integers(3, 9), rng.integers(1, 5)
     distance = np.abs(np.subtract.outer(np.arange(T), np.arange(T)))
-    close(answer.reach(distance <= 1, N), distance <= N, f"the reach of {N} layers of neighbours")
+    close(answer.reach(*locked(distance <= 1), N), distance <= N, f"the reach of {N} layers of neighbours")
 
 
 def rows_are_places_and_columns_tokens(answer, rng):

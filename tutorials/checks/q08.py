@@ -3,6 +3,7 @@
 import numpy as np
 
 from tutorials.check import close
+from tutorials.checks import locked
 
 HINTS = (
     "E[ids] gives rows for a whole array of tokens. Whatever scales values going in scales gradients going back.",
@@ -14,7 +15,7 @@ HINTS = (
 def _random(rng):
     """Tokens (B, T), x (B, T, D), E (V, D)."""
     B, T, D, V = map(int, rng.integers(2, 6, size=4))
-    return rng.integers(0, V, (B, T)), rng.normal(size=(B, T, D)), rng.normal(size=(V, D))
+    return rng.integers(0, V, (B, T)), *locked(rng.normal(size=(B, T, D)), rng.normal(size=(V, D)))
 
 
 def words_are_scaled_going_in(answer, rng):
@@ -34,7 +35,7 @@ def the_gradient_is_that_of_both_uses(answer, rng):
     """Against differences of the values."""
     ids, x, E = _random(rng)
     ids[:, 0] = ids[:, 1]  # a word that occurs twice
-    g_embed, g_logits = rng.normal(size=(*ids.shape, E.shape[1])), rng.normal(size=(*ids.shape, len(E)))
+    g_embed, g_logits = locked(*(rng.normal(size=(*ids.shape, n)) for n in E.shape[::-1]))
 
     def loss(E):
         return np.sum(g_embed * answer.embed(ids, E)) + np.sum(g_logits * answer.logits(x, E))

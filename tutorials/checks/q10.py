@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from tutorials.check import close, expect
+from tutorials.checks import locked
 
 HINTS = (
     "Subtract two arrays of places, one as a column and one as a row. For the turn, start with K = 2: one angle.",
@@ -15,19 +16,21 @@ HINTS = (
 
 
 def rows_are_clipped_distances(answer, rng):
-    """Cell by cell."""
-    T, c = int(rng.integers(4, 12)), int(rng.integers(1, 4))
-    found = np.asarray(answer.rows(T, c))
-    expect(found.shape == (T, T), f"rows({T}, {c}) has shape {found.shape}, expected {(T, T)}")
-    for (i, j), row in np.ndenumerate(found):
-        expected = max(-c, min(c, j - i)) + c
-        expect(row == expected, f"rows({T}, {c}): query {i} and key {j} take row {row}, expected {expected}")
+    """Cell by cell, for texts longer and shorter than the table."""
+    few, many = int(rng.integers(1, 4)), int(rng.integers(4, 12))
+    for T, c in ((many, few), (few, many)):
+        found = np.asarray(answer.rows(T, c))
+        expect(found.shape == (T, T), f"rows({T}, {c}) has shape {found.shape}, expected {(T, T)}")
+        expect(found.dtype.kind == "i", f"rows({T}, {c}) is {found.dtype}, expected integers: numbers of rows")
+        for (i, j), row in np.ndenumerate(found):
+            expected = max(-c, min(c, j - i)) + c
+            expect(row == expected, f"rows({T}, {c}): query {i} and key {j} take row {row}, expected {expected}")
 
 
 def a_turn_is_the_formula(answer, rng):
     """Pair by pair."""
     T, K = int(rng.integers(1, 5)), 2 * int(rng.integers(1, 6))
-    x, places = rng.normal(size=(T, K)), rng.integers(0, 100, size=T)
+    x, places = locked(rng.normal(size=(T, K)), rng.integers(0, 100, size=T))
     expected = np.empty((T, K))
     for t, n in np.ndindex(T, K // 2):
         pair, angle = complex(*x[t, 2 * n : 2 * n + 2]), places[t] * 10000 ** (-2 * n / K)
