@@ -1,6 +1,10 @@
 """Wrong answers to q11."""
 
+import itertools
+
 import numpy as np
+
+from tutorials.solutions import q11
 
 
 def over_everything(x):
@@ -39,10 +43,31 @@ def no_skips(jacobians, g):
     return [0 * g] * len(jacobians) + [way]
 
 
+def way_by_way(jacobians, g):
+    """Right, but 2^M ways are walked."""
+    parts = [np.zeros_like(g) for _ in range(len(jacobians) + 1)]
+    for chosen in itertools.product((False, True), repeat=len(jacobians)):
+        way = g
+        for J in itertools.compress(reversed(jacobians), chosen):
+            way = J.T @ way
+        parts[sum(chosen)] += way
+    return parts
+
+
+def in_place(x):
+    """The mean is taken from x itself."""
+    size = np.linalg.norm(x)
+    x -= x.mean(axis=1, keepdims=True)
+    return np.linalg.norm(x) / size
+
+
 WRONG = {
     "a mean over all texts": {"spread": over_everything},
     "not relative": {"spread": absolute},
     "not transposed": {"crossings": forwards},
     "the wrong order": {"crossings": bottom_first},
     "only through all branches": {"crossings": no_skips},
+    "way by way": {"crossings": way_by_way},
+    "in place": {"spread": in_place},
+    "a mean over the texts of their spreads": {"spread": lambda x: np.mean([q11.spread(text[None]) for text in x])},
 }

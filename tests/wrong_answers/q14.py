@@ -21,8 +21,23 @@ def without_bias(table):
     return W1, 0 * b1, W2, b2
 
 
+def batches_only(x, W1, b1, W2, b2):
+    """Counts on three dimensions."""
+    B, T, D = x.shape
+    return (np.maximum(0, x.reshape(B * T, D) @ W1 + b1) @ W2 + b2).reshape(B, T, -1)
+
+
+def leaks(x, W1, b1, W2, b2):
+    """A hundredth of what is below 0 is left."""
+    hidden = x @ W1 + b1
+    return np.where(hidden > 0, hidden, 0.01 * hidden) @ W2 + b2
+
+
 WRONG = {
     "no activation": {"feed_forward": without_activation},
     "an activation too many": {"feed_forward": activation_at_the_end},
     "OR in place of AND": {"weights": without_bias},
+    "batches only": {"feed_forward": batches_only},
+    "leaks": {"feed_forward": leaks},
+    "the table transposed": {"weights": lambda table: weights(table.T)},
 }

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 
 from tutorials.check import close, expect
+from tutorials.checks import locked
 
 HINTS = (
     "Keep one vector for every count. Walk from the top to the bottom, one residual connection after the other.",
@@ -16,13 +17,13 @@ HINTS = (
 def _stack(rng):
     """Random branches, and a gradient at the top."""
     D, M = rng.integers(2, 5), rng.integers(2, 6)
-    return list(rng.normal(size=(M, D, D))), rng.normal(size=D)
+    return locked(*rng.normal(size=(M, D, D))), *locked(rng.normal(size=D))
 
 
 def equal_tokens_have_no_spread(answer, rng):
     """Texts may differ from each other."""
     B, T, D = rng.integers(2, 5, size=3)
-    x = np.repeat(rng.normal(size=(B, 1, D)), T, axis=1)
+    (x,) = locked(np.repeat(rng.normal(size=(B, 1, D)), T, axis=1))
     close(answer.spread(x), 0.0, "for texts of equal tokens, spread")
 
 
@@ -63,3 +64,22 @@ def each_part_is_the_sum_over_its_ways(answer, rng):
                 way = J.T @ way
             expected = expected + way
         close(part, expected, f"the part that crosses {k} branches")
+
+
+class _Counted(np.ndarray):
+    """A matrix that counts how often it, or its transpose, is multiplied by a vector."""
+
+    products = 0
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **settings):
+        """Count, and go on with plain arrays."""
+        _Counted.products += ufunc is np.matmul
+        return getattr(ufunc, method)(*map(np.asarray, inputs), **settings)
+
+
+def ways_are_not_walked_one_by_one(answer, rng):
+    """M branches have 2^M ways, and need fewer than M^2 products with J^T if ways of one count are walked together."""
+    M = int(rng.integers(7, 10))
+    _Counted.products = 0
+    answer.crossings([J.view(_Counted) for J in rng.normal(size=(M, 2, 2))], rng.normal(size=2))
+    expect(_Counted.products <= 2**M, f"{_Counted.products} matrix products for {M} branches, which have {2**M} ways")

@@ -13,7 +13,7 @@ HINTS = (
 
 def _random(rng):
     """Tokens of a random shape that are not centred, and w, b, gradient."""
-    shape = (*rng.integers(2, 5, size=rng.integers(1, 3)), rng.integers(3, 7))
+    shape = (*rng.integers(2, 5, size=rng.integers(0, 3)), rng.integers(3, 7))
     return (
         2 + 3 * rng.normal(size=shape),
         rng.normal(size=shape[-1]),
@@ -42,9 +42,9 @@ def it_is_the_formula(answer, rng):
 
 
 def the_way_back_is_the_derivative(answer, rng):
-    """Of x, w and b, against differences of its own values."""
+    """Of x, w and b, with an eps that matters, against differences of its own values."""
     x, w, b, gradient = _random(rng)
-    eps = rng.choice([1e-5, 0.5])
+    eps = 0.5
     found = answer.layer_norm_way_back(x, w, gradient, eps)
     for name, given, array in zip(("x", "w", "b"), found, (x, w, b), strict=True):
         expected = np.zeros_like(array)

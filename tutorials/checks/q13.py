@@ -3,6 +3,7 @@
 import numpy as np
 
 from tutorials.check import close
+from tutorials.checks import locked
 
 HINTS = (
     "All statistics are over axis 0: one mean and one variance for each feature.",
@@ -15,7 +16,7 @@ def _random(rng):
     """Examples, w, b, and what is remembered."""
     n, H = rng.integers(3, 9), rng.integers(2, 6)
     x = rng.normal(size=H) + np.exp(rng.normal(size=H)) * rng.normal(size=(n, H))
-    return x, rng.normal(size=H), rng.normal(size=H), rng.normal(size=H), np.exp(rng.normal(size=H))
+    return *locked(x), rng.normal(size=H), rng.normal(size=H), rng.normal(size=H), np.exp(rng.normal(size=H))
 
 
 def every_feature_has_mean_0_and_mean_square_1(answer, rng):
@@ -58,6 +59,6 @@ def padding_changes_nothing(answer, rng):
     order = rng.permutation(len(padded))
     real = (np.arange(len(padded)) < len(x))[order]
     alone = answer.in_training(x, w, b, mean, variance)
-    y, *remembered = answer.in_training(padded[order], w, b, mean, variance, real=real)
+    y, *remembered = answer.in_training(*locked(padded[order]), w, b, mean, variance, real=real)
     close(y[real], alone[0][order[real]], "with padding, y of the examples")
     close(remembered, alone[1:], "with padding, what is remembered")

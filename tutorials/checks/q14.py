@@ -3,6 +3,7 @@
 import numpy as np
 
 from tutorials.check import close
+from tutorials.checks import locked
 
 HINTS = (
     "A hidden unit that is on exactly if a = 3 AND b = 5 can be made of one entry of W1 for each, and a bias.",
@@ -12,10 +13,10 @@ HINTS = (
 
 
 def _random(rng):
-    """x (B, T, D), and four parameters."""
+    """x (..., T, D), and four parameters."""
     D, F, E = rng.integers(2, 7, size=3)
-    shapes = ((*rng.integers(2, 5, size=2), D), (D, F), F, (F, E), E)
-    return [rng.normal(size=shape) for shape in shapes]
+    shapes = ((*rng.integers(2, 5, size=rng.integers(1, 4)), D), (D, F), F, (F, E), E)
+    return locked(*(rng.normal(size=shape) for shape in shapes))
 
 
 def it_is_the_formula(answer, rng):
@@ -31,9 +32,9 @@ def it_is_the_formula(answer, rng):
 def places_do_not_matter(answer, rng):
     """Shuffled places, shuffled results."""
     x, *parameters = _random(rng)
-    order = rng.permutation(x.shape[1])
+    order = rng.permutation(x.shape[-2])
     y = answer.feed_forward(x, *parameters)
-    close(answer.feed_forward(x[:, order], *parameters), y[:, order], "of shuffled places, FFN(x)")
+    close(answer.feed_forward(x[..., order, :], *parameters), y[..., order, :], "of shuffled places, FFN(x)")
 
 
 def it_knows_the_table(answer, rng):
