@@ -52,9 +52,10 @@ class Claim(dict[str, Any]):
         numbers = f"{self['mean']:.4g} +- {self['spread']:.2g}" if self["values"] else "not measured"
         rule = f"{self['relation']} {self['threshold']:g}"
         reason = f"\n    {self['reason']}" if self["reason"] else ""
+        seeds = f"{len(self['seeds'])} seed{'' if len(self['seeds']) == 1 else 's'}"
         return (
             f"[{self['verdict']}] {self['id']}: {self['statement']}\n"
-            f"    {self['statistic']}: {numbers} over {len(self['seeds'])} seeds; the claim needs {rule}{reason}"
+            f"    {self['statistic']}: {numbers} over {seeds}; the claim needs {rule}{reason}"
         )
 
     def _repr_html_(self) -> str:

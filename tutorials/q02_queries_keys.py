@@ -185,7 +185,7 @@ with draw.figure(7, 2.4) as fig:
     axes.set(xlim=(0, 1), xlabel="share of the squares of $M$; one matrix can make the blue part only")
     axes.invert_yaxis()
     fig.legend(loc="outside upper center", ncols=3)
-show(draw.Plot(fig, {name: rows.mean(axis=0) for name, rows in shares.items()}), "q02-parts")
+show(draw.Plot(fig, {name: rows.mean(axis=0).round(3) for name, rows in shares.items()}), "q02-parts")
 
 # %%
 claim(
