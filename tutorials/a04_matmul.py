@@ -214,7 +214,7 @@ show(draw.Plot(fig, rates | {"peak": peak, "first cache": cache, "memory": memor
 # ## Two threads, the same bits
 # Sums of floats depend on their order, in the last digits. If each of two threads took one half of $k$, and the two
 # results were added, would they be the same as with one thread? minigrad's kernel cuts $C$ into pieces, not the sums:
-# each number of $C$ is summed by one thread, in the order of $k$. So a training can be repeated on fewer threads.
+# each number of $C$ is summed by one thread, in the order of $k$. So training on fewer threads gives the same bits.
 
 # %%
 threads, halves = [], []
