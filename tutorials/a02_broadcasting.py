@@ -41,7 +41,7 @@ b = mg.tensor(np.zeros(4), requires_grad=True)
 with draw.figure(4, 4, axes_grid=False) as fig:
     above, below = fig.subplots(2, 1, height_ratios=[6, 1], sharex=True)
     for axes, numbers in ((above, arrives), (below, b.grad.numpy()[None])):
-        axes.imshow(numbers, cmap="RdBu_r", vmin=-5, vmax=5, aspect="auto")
+        axes.imshow(numbers, cmap="RdBu_r", vmin=-6, vmax=6, aspect="auto")
         for (row, column), number in np.ndenumerate(numbers):
             axes.text(column, row, f"{number:+.2f}", ha="center", va="center")
         axes.set(xticks=range(4), xticklabels=[f"$b_{j}$" for j in range(4)], yticks=[])

@@ -164,8 +164,8 @@ claim(
 )  # fmt: skip
 
 # %% [markdown]
-# The mean grows about fourfold (for 16 keys; for 4 twofold, for 64 eightfold): a few queries, those torn between two
-# keys, have huge gradients; most have nearly none. "Vanish" is about the *distribution*: look at the median.
+# The mean grows about fourfold at $d_k$ = 64 (for 16 keys; for 4 twofold, for 64 eightfold): queries torn between two
+# keys have huge gradients. The larger $d_k$, the fewer they are: see the median. "Vanish" is about the *distribution*.
 #
 # ## Does it matter in training?
 # One layer of attention with two heads, D = 64 numbers per place, must say which token stood one place before and
@@ -238,11 +238,11 @@ claim(
 # ## What the usual answer gets wrong, where it is right, and when
 # - **Right:** scores grow like $\sqrt{d_k}$, softmaxes saturate, the division prevents it at every $d_k$.
 # - **Wrong as said:** gradients do not vanish on average. For the queries the mean even *grows*, about fourfold at
-#   $d_k = 64$; the median falls, and at 1024 three rows of four are dead.
+#   $d_k = 64$; the median falls only for larger $d_k$. At 1024 three rows of four are dead.
 # - **Left out:** the derivation, and its assumptions. Our model begins with $q$ and $k$ of variance 1/3; a trained head
 #   may have scores far from variance 1, and be right. The division is about the start, and how far a step goes.
 # - **When:** for heads of 8 it makes no difference that matters, here it is even a little slower; for 128 the undivided
-#   model does not learn. Most models have 64 to 128, on this side of the line.
+#   model does not learn. Most models have heads of 64 to 128.
 # - **Why not by $d_k$?** No row dies, but all weights are equal at first and gradients shrink with $d_k$: a slow start.
 #
 # **Exercise.** The gradient of a softmax, and the scale for vectors of any variance: `python -m tutorials.check q04`
