@@ -236,13 +236,13 @@ claim(
 
 # %% [markdown]
 # ## What the usual answer gets wrong, where it is right, and when
-# - **Right:** scores grow like $\sqrt{d_k}$, softmaxes saturate, the division prevents it at every $d_k$.
+# - **Right:** scores grow like $\sqrt{d_k}$, softmaxes saturate, at the start the division prevents it at every $d_k$.
 # - **Wrong as said:** gradients do not vanish on average. For the queries the mean even *grows*, about fourfold at
 #   $d_k = 64$; the median falls only for larger $d_k$. At 1024 three rows of four are dead.
 # - **Left out:** the derivation, and its assumptions. Our model begins with $q$ and $k$ of variance 1/3; a trained head
 #   may have scores far from variance 1, and be right. The division is about the start, and how far a step goes.
 # - **When:** for heads of 8 it makes no difference that matters, here it is even a little slower; for 128 the undivided
-#   model does not learn. Most models have heads of 64 to 128.
+#   model does not learn by steps of this size (by smaller ones it may, as Question 3 shows). Most heads have 64 to 128.
 # - **Why not by $d_k$?** No row dies, but all weights are equal at first and gradients shrink with $d_k$: a slow start.
 #
 # **Exercise.** The gradient of a softmax, and the scale for vectors of any variance: `python -m tutorials.check q04`
