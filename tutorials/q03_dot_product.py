@@ -15,7 +15,7 @@
 # long sequences they may be the better ones."
 #
 # **Predict.** For $n = 256$ places and $d_k = 32$: how many times as *many operations* do additive scores take? How
-# many times as *long*? How many times as *much memory*? Three numbers, please.
+# many times as *long*? How many times as *much memory*? Write down three numbers.
 #
 # ## The smallest code
 # Queries and keys of a Transformer are made by matrices, $q = W_Q x$. But then $W q = (W W_Q)\, x$: a matrix after a
@@ -115,9 +115,9 @@ with draw.figure(9, 3) as fig:
 show(draw.Plot(fig, {key: (operations[key], milliseconds[key], peaks[key]) for key in peaks}), "q03-cost")
 
 # %% [markdown]
-# Quadratic in $n$, linear in $d_k$, as the usual answer has it. (Where a line is flat, Python's calls take the time;
-# where it is steep, an array has outgrown the caches.) But in memory they part. A dot product sums up as it goes; only
-# $n^2$ scores are ever there. The additive score must put each $q + k$ through the $\tanh$ first: $n^2 d_k$ numbers.
+# Time is about quadratic in $n$ and linear in $d_k$. (Where a line is flatter, Python's calls take the time; where it
+# is steeper, an array has outgrown the caches.) But in memory they part. A dot product sums up as it goes; only $n^2$
+# scores are ever there. The additive score must put each $q + k$ through the $\tanh$ first: $n^2 d_k$ numbers.
 
 
 # %%
@@ -159,12 +159,12 @@ claim(
 )  # fmt: skip
 
 # %% [markdown]
-# So "the larger constant" is 2 by operations, and far more by the clock. (The exercise does without the large array.)
+# So "the larger constant" is 2 by operations, and some tens by the clock. (The exercise does without the large array.)
 #
 # ## Measure: quality
 # Is the dear one better? Vaswani et al. say when: for small $d_k$ both perform alike, for large $d_k$ the additive one
-# beats a dot product that is **not divided**. They refer to Britz et al. Not a word about length.
-# One layer, one head, D = 32: which of 8 tokens stood two places before? Texts of 8 places, 300 steps of Adam.
+# beats a dot product that is **not divided**. They refer to Britz et al.; length is not mentioned. We try both: one
+# layer, one head, $x$ of 32 numbers; which of 8 tokens stood two places before? 300 steps, texts of 8 places or more.
 
 
 # %%
@@ -197,7 +197,7 @@ with draw.figure(8, 3) as fig:
         right_side.plot(course, color=SCORES[name][1], ls="-" if T == 12 else "--", label=f"{name}, n = {T}")
     right_side.set(title="loss, $d_k$ = 16, texts of 12 and of 36 places", xlabel="step", ylim=(0, 2.3))
     right_side.legend(fontsize=draw.SMALL)
-show(draw.Plot(fig, {"right": right, "long": {key: [a for a, _ in of] for key, of in texts.items()}}), "q03-quality")
+show(draw.Plot(fig, {f"{name}, d_k = {d_k}": np.array(values) for (name, d_k), values in right.items()}), "q03-quality")
 
 # %%
 differences = {key: np.subtract(right["additive", key[1]], right[key]) for key in right}
@@ -236,7 +236,7 @@ claim(
 # %% [markdown]
 # ## What the usual answer gets wrong, where it is right, and when
 # - **Right:** both take $O(n^2 d_k)$ operations, and the additive score takes more of them.
-# - **Too weak:** in time the constant is some tens, and in memory it is none at all: $n^2 d_k$ against $n^2$.
+# - **Too weak:** in time the constant is some tens; in memory it is not even constant: $n^2 d_k$ against $n^2$.
 # - **Wrong, here:** additive scores are not better on the long text; they learn more slowly. Perhaps because a
 #   $\tanh$ is at most 1: no score exceeds $\sum_i |v_i|$, and to single out one key of many takes a large score.
 # - **When is the additive score better?** For large $d_k$, beside a dot product that is not divided, at the usual size

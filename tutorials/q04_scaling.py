@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Question 4. Why divide by sqrt(d_k)?
 #
-# In attention, every place of a text asks a **query** $q$, and offers a **key** $k$, both vectors of $d_k$ numbers. How
-# well they match is their dot product $q \cdot k = \sum_i q_i k_i$, the **score**. A softmax turns the scores of one
-# query, a **row** $s$, into weights $p$ that are positive and sum to 1, $p_j = e^{s_j} / \sum_l e^{s_l}$, and the query
-# takes home the mean of **values** $v_j$ by these weights. Vaswani et al. first divide each score by $\sqrt{d_k}$. Why?
+# In attention, every place of a text asks a **query** $q$, and offers a **key** $k$, both of $d_k$ numbers (or $K$, in
+# other lessons). How well they match is their dot product $q \cdot k = \sum_i q_i k_i$, the **score**. A softmax turns
+# the scores of one query, a **row** $s$, into positive weights of sum 1, $p_j = e^{s_j} / \sum_l e^{s_l}$. By these
+# the query takes home a mean of **values** $v_j$. Vaswani et al. first divide each score by $\sqrt{d_k}$. Why?
 #
 # **The usual answer:** "For large $d_k$ dot products become large. They push the softmax into saturation, where its
 # gradients vanish. Dividing by $\sqrt{d_k}$ keeps everything reasonable, whatever $d_k$ is."
@@ -128,8 +128,8 @@ claim(
 
 # %% [markdown]
 # ## Measure: do the gradients vanish?
-# With scores $c\, q \cdot k_j$, where $c$ is the scale, the gradient of a query is $c \sum_j (Jg)_j\, k_j$. Leaving the
-# division out does two things: it saturates rows, and it raises $c$ from $1/\sqrt{d_k}$ to 1.
+# With scores $s_j = c\, q \cdot k_j$, where $c$ is the scale and $k_j$ a whole key, the gradient of the query is
+# $c \sum_j (Jg)_j\, k_j$. No division does two things: it saturates rows, and it raises $c$ from $1/\sqrt{d_k}$ to 1.
 
 # %%
 lengths, numbers = {}, {}
@@ -164,8 +164,8 @@ claim(
 )  # fmt: skip
 
 # %% [markdown]
-# A few queries, those torn between two keys, have huge gradients and carry the mean; most have nearly none. "Vanish" is
-# about the *distribution*: look at the median. (The factor 4 is for 16 keys. It is about 2 for 4, and 8 for 64 keys.)
+# The mean grows about fourfold at $d_k$ = 64 (for 16 keys; for 4 twofold, for 64 eightfold): queries torn between two
+# keys have huge gradients. The larger $d_k$, the fewer they are: see the median. "Vanish" is about the *distribution*.
 #
 # ## Does it matter in training?
 # One layer of attention with two heads, D = 64 numbers per place, must say which token stood one place before and
@@ -229,20 +229,20 @@ claim(
 
 # %%
 claim(
-    "q04.10", "In the model, q and k begin with variance 1", "variance of the numbers in q, d_k = 128",
+    "q04.10", "In the model, queries begin with variance 1", "variance of the numbers in q, d_k = 128",
     [before["sqrt", 128, s]["q"].var() for s in SEEDS], "> 0.9", "REFUTED",
     reason="W_Q begins uniform within 1/sqrt(D), with variance 1/(3 D), and D products are summed: 1/3, for any d_k.",
 )  # fmt: skip
 
 # %% [markdown]
 # ## What the usual answer gets wrong, where it is right, and when
-# - **Right:** scores grow like $\sqrt{d_k}$, softmaxes saturate, the division prevents it at every $d_k$.
+# - **Right:** scores grow like $\sqrt{d_k}$, softmaxes saturate, at the start the division prevents it at every $d_k$.
 # - **Wrong as said:** gradients do not vanish on average. For the queries the mean even *grows*, about fourfold at
-#   $d_k = 64$; the median falls, and at 1024 three rows of four are dead.
+#   $d_k = 64$; the median falls only for larger $d_k$. At 1024 three rows of four are dead.
 # - **Left out:** the derivation, and its assumptions. Our model begins with $q$ and $k$ of variance 1/3; a trained head
 #   may have scores far from variance 1, and be right. The division is about the start, and how far a step goes.
 # - **When:** for heads of 8 it makes no difference that matters, here it is even a little slower; for 128 the undivided
-#   model does not learn. Most models have 64 to 128, on this side of the line.
+#   model does not learn by steps of this size (by smaller ones it may, as Question 3 shows). Most heads have 64 to 128.
 # - **Why not by $d_k$?** No row dies, but all weights are equal at first and gradients shrink with $d_k$: a slow start.
 #
 # **Exercise.** The gradient of a softmax, and the scale for vectors of any variance: `python -m tutorials.check q04`
