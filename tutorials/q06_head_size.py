@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Question 6. Why are the vectors of a head made smaller?
 #
-# In **attention** every place of a text asks all places by a **query**, they answer by **keys**, and the products of
-# the two, the **scores**, decide how much of each one's **value** is taken home. **Multi-head** attention does that
-# $H$ times side by side. The vectors between the layers have $D$ numbers, those inside a head $K$, and nearly always
-# $K = D / H$. Why not $K = D$?
+# In **attention** every place of a text asks all places by a **query**, and they answer by **keys**. A softmax turns the
+# products of the two, the **scores**, into weights, by which each one's **value** is taken home. **Multi-head**
+# attention does that $H$ times side by side. The vectors between the layers have $D$ numbers, those inside a head $K$,
+# and nearly always $K = D / H$. Why not $K = D$?
 #
 # **The usual answer:** "There are fewer parameters. The cost is quadratic in the dimension, so smaller vectors are
 # cheaper. And the model becomes more robust."
@@ -60,7 +60,7 @@ with draw.figure(6, 3) as fig:
 show(draw.Plot(fig, {"heads": HEADS} | lines), "q06-cost")
 
 # %% [markdown]
-# The blue line is flat. The four matrices of an attention lead from $D$ to $H K$ numbers, three times, and back:
+# The blue line is flat: the number does not go down at all. The four matrices of an attention lead from $D$ to $H K$ numbers, three times, and back:
 #
 # $$\underbrace{4 \cdot 2 \, B T D \cdot H K}_{\text{matrices}} \;+\; \underbrace{2 \cdot 2 \, B T^2 \cdot H K}_{
 # \text{scores, and sums of values}}$$
