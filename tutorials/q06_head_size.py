@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Question 6. Why are the vectors of a head made smaller?
 #
-# In **attention** every place of a text asks all places by a **query**, and they answer by **keys**. A softmax turns the
-# products of the two, the **scores**, into weights, by which each one's **value** is taken home. **Multi-head**
+# In **attention** every place of a text asks all places by a **query**, and they answer by **keys**. A softmax turns
+# the products of the two, the **scores**, into weights, by which each one's **value** is taken home. **Multi-head**
 # attention does that $H$ times side by side. The vectors between the layers have $D$ numbers, those inside a head $K$,
 # and nearly always $K = D / H$. Why not $K = D$?
 #
@@ -60,12 +60,12 @@ with draw.figure(6, 3) as fig:
 show(draw.Plot(fig, {"heads": HEADS} | lines), "q06-cost")
 
 # %% [markdown]
-# The blue line is flat: the number does not go down at all. The four matrices of an attention lead from $D$ to $H K$ numbers, three times, and back:
+# The blue line is flat. The four matrices of an attention lead from $D$ to $H K$ numbers, three times, and back:
 #
 # $$\underbrace{4 \cdot 2 \, B T D \cdot H K}_{\text{matrices}} \;+\; \underbrace{2 \cdot 2 \, B T^2 \cdot H K}_{
 # \text{scores, and sums of values}}$$
 #
-# operations. Only the product $H K$ occurs. Cut $D$ into as many heads as you like: $H K = D$, and nothing changes.
+# operations. Only the product $H K$ occurs. Cut $D$ into 64 heads or into one: $H K = D$, and the number is the same.
 # What the cut avoids is the dashed line. The green one, the softmax and its like, has $H$ rows of scores for each place
 # and *rises* with the number of heads.
 
