@@ -68,7 +68,18 @@ def test_the_command(tmp_path, capsys):
     assert run.returncode == 0
 
 
+def test_the_command_says_what_fails(tmp_path):
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text("def products(*sizes):\n    return 0\n")
+    command = [sys.executable, "-m", "tutorials.check", "q06", str(wrong)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "q06: it counts what the library does: B=" in run.stdout
+
+
 def test_failures_name_the_element():
+    with pytest.raises(check.Failed, match="x is 2, expected 3"):
+        check.close(2.0, 3.0, "x")
     check.close([1.0, 2.0], [1.0, 2.0], "x")
     with pytest.raises(check.Failed, match=r"x at \(1,\) is 2, expected 3"):
         check.close(np.array([1.0, 2.0]), [1.0, 3.0], "x")

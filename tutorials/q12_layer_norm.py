@@ -217,7 +217,7 @@ show(draw.Plot(fig, {"post": profiles[False].mean(axis=0), "pre": profiles[True]
 # %%
 claim(
     "q12.6", "It does not matter where the norm stands", "loss after training, post-norm minus pre-norm, no warm-up",
-    (curves[False, 1] - curves[True, 1])[:, -10:].mean(axis=1), "< 0.5", "REFUTED", reason="only post-norm needs warm-up",
+    (curves[False, 1] - curves[True, 1])[:, -10:].mean(axis=1), "< 0.5", "REFUTED", reason="post-norm needs warm-up",
 )  # fmt: skip
 
 # %%
