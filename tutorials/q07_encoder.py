@@ -173,13 +173,13 @@ show(draw.Plot(fig, {name: np.array(values) for name, values in right.items()}),
 # %%
 lost = [np.subtract(right["nothing"], right[name]).tolist() for name in ("attention", "FFN")]
 claim(
-    "q07.5", "A layer needs its self-attention and its FFN", "accuracy lost without the less needed of the two",
+    "q07.5", "A trained layer uses both its self-attention and its FFN", "accuracy lost without the less needed one",
     np.minimum(*lost).tolist(), "> 0.2", "SUPPORTED", usual=True,
 )  # fmt: skip
 
 # %% [markdown]
-# The card says that *this trained layer* uses both. Whether a model trained without one would find another way is
-# another question: with two layers of attention, for example, some such tasks are learnt without any FFN.
+# Whether a model trained without one of them would find another way is another question: with two layers of attention,
+# for example, some such tasks are learnt without any FFN.
 #
 # ## What does each part cost?
 # Parameters: with $F = 4D$ attention has about $4D^2$ and the FFN $8D^2$. Operations, a multiplication with its

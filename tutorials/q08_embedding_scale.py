@@ -79,20 +79,20 @@ show(draw.Plot(fig, {"D": dims, "with": measured[True], "without": measured[Fals
 
 # %%
 claim(
-    "q08.1", "It prevents attention scores from becoming too large", "spread of scores with the factor, over that "
-    "without, D = 512", measured[True][:, -1, 1] / measured[False][:, -1, 1], "< 1", "REFUTED", usual=True,
+    "q08.1", "The factor prevents attention scores from becoming too large", "spread of scores with the factor, over "
+    "that without, D = 512", measured[True][:, -1, 1] / measured[False][:, -1, 1], "< 1", "REFUTED", usual=True,
     reason="it makes them larger; the answer mistakes it for the 1/sqrt(d_k) of attention",
 )  # fmt: skip
 
 # %%
 claim(
-    "q08.2", "It gives words and places the same size, for every D", "smaller RMS over larger, the least over all D",
+    "q08.2", "The factor gives words and places the same size, for every D", "smaller RMS over larger, worst D",
     [np.minimum(row, 1 / row).min() for row in measured[True][:, :, 0]], "> 0.5", "SUPPORTED",
 )  # fmt: skip
 
 # %%
 claim(
-    "q08.3", "Without it, the word is small beside the place", "RMS word / RMS position, D = 512",
+    "q08.3", "Without the factor, the word is small beside the place", "RMS word / RMS position, D = 512",
     measured[False][:, -1, 0], "< 0.1", "SUPPORTED",
 )  # fmt: skip
 
@@ -182,7 +182,7 @@ claim(
 # %%
 without = [right[name, tied, False, small_std] for name in TASKS for tied in (True, False)]
 claim(
-    "q08.5", "It is for numerical stability: without it, training fails", "wrong answers without the factor, worst of "
+    "q08.5", "The factor is for numerical stability: without it, training fails", "wrong answers without it, worst of "
     "the two tasks, tied and not", 1 - np.min(without, axis=0), "> 0.1", "REFUTED", usual=True,
     reason="all learn, nothing overflows. A bad start can come from the table as output layer, without the factor",
 )  # fmt: skip
@@ -190,7 +190,7 @@ claim(
 # %%
 gain = {name: slow[name, True, False, small_std] / slow[name, True, True, small_std] for name in TASKS}
 claim(
-    "q08.6", "It makes learning faster", "mean loss without the factor, over that with it: by content, then by place",
+    "q08.6", "The factor makes learning faster", "mean loss without it, over that with it: by content, then by place",
     [*gain["by content"], *gain["by place"]], "> 1", "NOT SETTLED", seeds=[*SEEDS, *SEEDS],
     reason="faster where the answer depends on the words, slower where it depends on their places",
 )  # fmt: skip

@@ -94,7 +94,7 @@ for seed in SEEDS:
           "< 1e-9", "SUPPORTED"),
     claim("q09.2", "PE(p, 2i) = sin(p / 10000^(2i/D)), PE(p, 2i + 1) = cos(...)", "difference from the library's",
           from_formula, "< 1e-9", "SUPPORTED", usual=True),
-    claim("q09.3", "They are fixed: nothing is learnt", "parameters, for D = 8, 32, 512",
+    claim("q09.3", "Sines and cosines are fixed: nothing is learnt", "parameters, for D = 8, 32, 512",
           [len([*mt.Sinusoidal(size).parameters()]) for size in (8, 32, 512)], "== 0", "SUPPORTED", usual=True),
 ]  # fmt: skip
 
@@ -184,12 +184,12 @@ show(draw.Plot(fig, {name: np.array([row[3:16].mean(), row[16:].mean()]) for nam
 # %%
 beyond = {key: [row[16:].mean() for row in rows] for key, rows in right.items()}
 [
-    claim("q09.5", "They extrapolate to texts longer than in training", "right answers at the places 16 to 63, trained "
-          "on 16", beyond["sinusoidal", "16 places"], "> 0.9", "REFUTED", usual=True),
+    claim("q09.5", "Sines extrapolate to texts longer than in training", "right answers at the places 16 to 63, "
+          "trained on 16", beyond["sinusoidal", "16 places"], "> 0.9", "REFUTED", usual=True),
     claim("q09.6", "When the text is too long, a trained model may fail", "right answers at the first four places too "
           "many", [row[16:20].mean() for row in right["sinusoidal", "16 places"]], "< 0.8", "SUPPORTED", usual=True,
           reason="it fails at once, not somewhere far out"),
-    claim("q09.7", "They serve texts four times as long, if training showed all places", "right answers at 16 to 63, "
+    claim("q09.7", "Sines serve texts four times as long, if training showed all places", "right answers at 16 to 63, "
           "random starts", beyond["sinusoidal", "64 places"], "> 0.75", "SUPPORTED"),
     claim("q09.9", "A larger model reaches farther", "right at the places 16 to 63, larger minus small",
           np.subtract(beyond["sinusoidal", "larger"], beyond["sinusoidal", "16 places"]), "> 0", "REFUTED",
@@ -222,7 +222,7 @@ show(draw.Plot(fig, {kind: np.array([aim[:13].mean(), aim[13:].mean()]) for kind
 # %%
 more = {kind: np.divide(slow["sinusoidal", kind], slow["learned", kind]) for kind in ("16 places", "64 places")}
 claim(
-    "q09.8", "They need more data than learnt positions", "steps that they need, over those of learnt positions, with "
+    "q09.8", "Sines need more data than learnt positions", "steps that they need, over those of learnt positions, with "
     "16 places and with 64", [*more["16 places"], *more["64 places"]], "> 1", "NOT SETTLED", usual=True,
     seeds=[*SEEDS, *SEEDS],
     reason="it depends on how often each place is seen: more with 16 places, fewer with 64, as a table learns each "

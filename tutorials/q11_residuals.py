@@ -126,7 +126,7 @@ claim(
 
 # %%
 claim(
-    "q11.2", "Without norms, residuals stop the first layer's gradient from vanishing", "the same, all norms left out",
+    "q11.2", "Without norms, residuals stop the first layer's gradient from vanishing", "W_V, N = 8, without / with",
     against("no norms, no skips", "no norms", 1), "< 0.01", "SUPPORTED", usual=True,
 )  # fmt: skip
 
@@ -146,7 +146,7 @@ claim(
 
 # %%
 claim(
-    "q11.4", "And so the last layer gets no gradient for where to look", "last W_Q at N = 8, without skips / with",
+    "q11.4", "Without residuals the last layer gets no gradient for W_Q", "last W_Q at N = 8, without skips / with",
     against("no skips", "as in the paper", 2), "< 1e-6", "SUPPORTED",
 )  # fmt: skip
 
