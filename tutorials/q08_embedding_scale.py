@@ -74,8 +74,8 @@ show(draw.Plot(fig, {"D": dims, "with": measured[True], "without": measured[Fals
 # first of all *where* a word stands, and hardly *which* one it is. With the factor both are of one size for all $D$.
 #
 # And the scores are larger with the factor, of course: it multiplies *up*. Not 22.6-fold, as places have a part in them
-# that does not grow; at $D = 512$ a few times, more or less by the weights that were drawn. What keeps scores small is
-# another root, $1/\sqrt{d_k}$ in attention ($d_k$: entries of a query), where it divides.
+# that does not grow; at $D = 512$ about 4 times, more or less by the weights that were drawn. What keeps scores small
+# is another root, $1/\sqrt{d_k}$ in attention ($d_k$: entries of a query), where it divides.
 
 # %%
 claim(
@@ -170,7 +170,8 @@ show(draw.Plot(fig, means), "q08-cells")  # one number for each cell, from top t
 # logits are far too large, and the model starts sure of itself and wrong. (The reversal it has not learnt by the end.)
 #
 # Now compare blue with orange where $\sigma = 1/\sqrt D$. Where content counts, the factor helps. Where the place
-# counts, it *hurts*: small words let the places speak.
+# counts, it *hurts*: small words let the places speak. (Untied, with $\sigma = 1$ *and* the factor, words are 8 times
+# as large as places, and the reversal is not learnt at all.)
 
 # %%
 small_std = 32**-0.5
