@@ -193,7 +193,7 @@ beyond = {key: [row[16:].mean() for row in rows] for key, rows in right.items()}
           "random starts", beyond["sinusoidal", "64 places"], "> 0.75", "SUPPORTED"),
     claim("q09.9", "A larger model reaches farther", "right at the places 16 to 63, larger minus small",
           np.subtract(beyond["sinusoidal", "larger"], beyond["sinusoidal", "16 places"]), "> 0", "REFUTED",
-          reason="0.15 in place of 0.34, near guessing: there are more ways to be right within 16 places"),
+          reason="about 0.15 in place of 0.34, near guessing: there are more ways to be right within 16 places"),
 ]  # fmt: skip
 
 # %% [markdown]
