@@ -47,7 +47,7 @@ with draw.figure(7, 4, axes_grid=False) as fig:
         axes.hlines([3.5, 7.5], -0.5, 5.5, color="black", lw=1)
         axes.set(title=f"{name}: one {'token' if name == 'LayerNorm' else 'feature of all tokens'}", xlabel="feature")
         axes.set(yticks=range(12), yticklabels=[f"sentence {b}, token {t}" for b in range(3) for t in range(4)])
-show(draw.Plot(fig, {}), "q12-sets")
+show(draw.Plot(fig, {"LayerNorm": "6 numbers of a token", "BatchNorm": "12 numbers, 2 of them padding"}), "q12-sets")
 
 # %% [markdown]
 # ## What a norm does, forwards and backwards
@@ -129,7 +129,7 @@ claim(
 # %% [markdown]
 # Padding can be mended: tell the norm which places are words (dashed). The left picture the usual answer forgets. The
 # mask is right, and yet an earlier place knows of a later token, through the mean. **In training BatchNorm breaks the
-# mask.** With more sentences the leak falls, about as $1/B$: from 0.9 for one sentence to 0.01 for 64.
+# mask.** With more sentences the leak falls, about as $1/B$: from nearly 1 for one sentence to 0.01 for 64.
 
 # %%
 claim(
@@ -228,7 +228,7 @@ claim(
 
 # %%
 last = {f: [profile(False, s, f)[-1] / profile(True, s, f)[-1] for s in seeds] for f in (2, 0.5, 0.1)}
-print({f: f"{np.mean(ratios):.2f} +- {np.std(ratios, ddof=1):.2f}" for f, ratios in last.items()})
+print({f"matrices x {f}": f"{np.mean(ratios):.2f} +- {np.std(ratios, ddof=1):.2f}" for f, ratios in last.items()})
 claim(
     "q12.8", "Near the output, post-norm has the larger gradients, however the weights begin", "last layer, post-norm "
     "/ pre-norm, matrices a tenth as large", last[0.1], "> 1.5", "REFUTED",
