@@ -220,7 +220,7 @@ claim(
 # %% [markdown]
 # ## The ledger: which way did the gradient come?
 # The gradient of $x$ came past $f$ and through it, each with a share (if negative, it works against the rest).
-# Multiplied out, the $(I + J_n)$ are $2^{2N}$ ways. How many parts do they cross? At first mostly none; trained, 1 or 2.
+# Multiplied out, all $(I + J_n)$ are $2^{2N}$ ways. How many parts do they cross? At first mostly 0; trained, 1 or 2.
 
 # %%
 records, shares, (ids, labels) = {}, {}, task(np.random.default_rng(0))
