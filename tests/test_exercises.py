@@ -76,6 +76,8 @@ def test_the_command(tmp_path, capsys):
 
 
 def test_failures_name_the_element():
+    with pytest.raises(check.Failed, match="x is 2, expected 3"):
+        check.close(2.0, 3.0, "x")
     check.close([1.0, 2.0], [1.0, 2.0], "x")
     with pytest.raises(check.Failed, match=r"x at \(1,\) is 2, expected 3"):
         check.close(np.array([1.0, 2.0]), [1.0, 3.0], "x")
