@@ -198,9 +198,9 @@ claim(
 )  # fmt: skip
 
 # %% [markdown]
-# What is it then? One part is plain: weights that are twice as large give the same output, as the norm divides by the
-# size. So a step that was too long makes weights large, and large weights turn less in the next step. The norm brakes
-# by itself. That explains the flat curve at high rates; how much of the rest it explains is still being argued about.
+# What is it then? One part is plain: weights twice as large give the same output, as the norm divides by the size. So a
+# step that was too long makes weights large, and these turn less in the next step: the norm brakes by itself. It cannot
+# be all, as LayerNorm brakes, too, and its curve falls at high rates. The rest is still argued about.
 #
 # ## What it costs: small groups, and two ways to behave
 

@@ -81,7 +81,7 @@ with draw.figure(7.5, 3) as fig:
         axes.set_xticks(LENGTHS, LENGTHS)
         axes.minorticks_off()
     axes.legend()
-show(draw.Plot(fig, found), "q17-chains")
+show(draw.Plot(fig, {f"{n} words, chain and work": found[n] for n in LENGTHS}), "q17-chains")
 
 # %% [markdown]
 # Left: reading is as fast for 16 words as for 2, if only there are processors enough: a chain of 86. Writing takes a
