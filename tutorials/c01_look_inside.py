@@ -221,7 +221,7 @@ with mg.record(model) as other:
 show(mg.compare(rec, other).modules(1), "c01-compare")
 
 # %% [markdown]
-# All grow, some ten to twenty times: no part alone knows what *fourteen* means, and all would have to unlearn it.
+# All grow, the least of them sevenfold: no part alone knows what *fourteen* means, and all would have to unlearn it.
 #
 # ## 8. Provenance: where did a NaN come from?
 # We plant a logarithm of 0 in the encoder: minus infinity there, NaN at the end. What was the *first* not to be finite?
