@@ -193,7 +193,7 @@ with draw.figure(9, 3.2) as fig:
     for name, curve in losses.items():
         left.semilogy(curve[::10], looks.get(name, ":"), color=draw.BLUE if name in looks else draw.VERMILLION)
     left.set(title="loss, one seed; solid: correct, dashed: mask\nafter softmax, dotted: the rest", xlabel="steps / 10")
-    circles = right.plot([*forced.values()], range(len(EDITS)), "o", color=draw.BLUE, mfc="none")
+    circles = right.plot([*forced.values()], range(len(EDITS)), "o", color=draw.BLUE, mfc="none", ms=9)
     squares = right.plot([*free.values()], range(len(EDITS)), "s", color=draw.VERMILLION)
     right.axvline(1 / V, color=draw.GREY, ls=":")
     right.set_yticks(range(len(EDITS)), EDITS)
