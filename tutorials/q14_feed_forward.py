@@ -210,7 +210,7 @@ claim(
 
 # %% [markdown]
 # ## Four heads, no FFN, and yet
-# Your two numbers: about 0.7 with two heads, and nearly 1 with four. Their parameters are equally many. Where does the
+# Your two numbers: about 0.8 with two heads, and nearly 1 with four. Their parameters are equally many. Where does the
 # "and" come from?
 # Let a head look at *both* words, with scores $s(a)$ for the word $a$ at $i-1$ and $t(b)$ for the word $b$ at $i-3$.
 # The softmax gives $a$ the weight
