@@ -18,7 +18,7 @@
 # $$step \cdot w^{-1.5} < step^{-0.5} \iff step^{1.5} < w^{1.5} \iff step < w.$$
 #
 # So the rate grows in a straight line until step $w$, and then falls as $1/\sqrt{step}$. At step $w$ is the **peak**,
-# $(d_{model}\, w)^{-0.5}$. A longer warm-up is a slower start *and* a lower peak. In the paper 512 and 4000.
+# $(d_{model}\, w)^{-0.5}$. Longer warm-up: a slower start *and* a lower peak. In the paper: $d_{model}$ 512, $w$ 4000.
 
 # %%
 import numpy as np
