@@ -158,7 +158,7 @@ show(draw.Plot(fig, numbers), "q04-queries")
     for number, statement, of, scale, d_k, needs, verdict, reason in (
         (5, "Not divided, gradients of queries vanish on average", np.mean, "none", 64, "< 1", "REFUTED",
          "Rows that are not dead pass on sqrt(d_k) = 8 times as much."),
-        (6, "Not divided, that of the typical query vanishes", np.median, "none", 1024, "< 0.1", "SUPPORTED", ""),
+        (6, "Not divided, a typical query's gradient vanishes", np.median, "none", 1024, "< 0.1", "SUPPORTED", ""),
         (7, "To divide by d_k does as well", np.median, "d_k", 1024, "> 0.2", "REFUTED",
          "All weights are alike, and what comes through is multiplied by 1/d_k, a 32nd of 1/sqrt(d_k)."),
     )
