@@ -233,7 +233,7 @@ for seed in range(fast(20, 5)):
 ones, squares, random = norms.values()
 claim(
     "a03.5", "For layer normalisation .sum() or the squares do", "norm of the right gradient, over that for random g",
-    np.divide(np.maximum(ones, squares), random), "> 0.01", "REFUTED", reason="0, but for rounding and a small constant",
+    np.divide(np.maximum(ones, squares), random), "> 0.01", "REFUTED", reason="0, but for a small constant",
 )  # fmt: skip
 
 # %% [markdown]
