@@ -158,7 +158,7 @@ print(f"memory at n = 256, d_k = 32: {additive[2] / dot[2]:.0f} times as much")
 ]  # fmt: skip
 
 # %% [markdown]
-# So "the larger constant" is 2 by operations, and some tens by the clock. (The exercise does without the large array.)
+# So "the larger constant" is 2 by operations, and ten or more by the clock. (The exercise does without the large array.)
 #
 # ## Measure: quality
 # Is the dear one better? Vaswani et al. say when: for small $d_k$ both perform alike, for large $d_k$ the additive one
@@ -235,7 +235,7 @@ claim(
 # %% [markdown]
 # ## What the usual answer gets wrong, where it is right, and when
 # - **Right:** both take $O(n^2 d_k)$ operations, and the additive score takes more of them.
-# - **Too weak:** in time the constant is some tens; in memory it is not even constant: $n^2 d_k$ against $n^2$.
+# - **Too weak:** in time the constant is ten or more; in memory it is not even constant: $n^2 d_k$ against $n^2$.
 # - **Wrong, here:** additive scores are not better on the long text; they learn more slowly. Perhaps because a
 #   $\tanh$ is at most 1: no score exceeds $\sum_i |v_i|$, and to single out one key of many takes a large score.
 # - **When is the additive score better?** For large $d_k$, beside a dot product that is not divided, at the usual size
