@@ -158,7 +158,7 @@ print(f"memory at n = 256, d_k = 32: {additive[2] / dot[2]:.0f} times as much")
 ]  # fmt: skip
 
 # %% [markdown]
-# So "the larger constant" is 2 by operations, and ten or more by the clock. (The exercise does without the large array.)
+# So "the larger constant" is 2 by operations, ten or more by the clock. (The exercise does without the large array.)
 #
 # ## Measure: quality
 # Is the dear one better? Vaswani et al. say when: for small $d_k$ both perform alike, for large $d_k$ the additive one
