@@ -67,11 +67,17 @@ def test_the_command(tmp_path, capsys):
     assert check.main([lesson, str(tmp_path / "broken.py")]) == 2
     assert f"{lesson}: ModuleNotFoundError: No module named" in capsys.readouterr().err
     assert check.main(["--hint", "1"]) == 2
-    run = subprocess.run([sys.executable, "-m", "tutorials.check", lesson, "--hint", "1"], cwd=ROOT, check=True)
-    assert run.returncode == 0
+    command = [sys.executable, "-m", "tutorials.check", "a02"]
+    assert subprocess.run([*command, "--hint", "1"], cwd=ROOT, check=True).returncode == 0
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text("def unbroadcast(g, shape):\n    return g\n")
+    said = subprocess.run([*command, str(wrong)], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    assert said.startswith("a02: a bias gets the sum of its column: of g with shape"), "the property, and what it says"
 
 
 def test_failures_name_the_element():
+    with pytest.raises(check.Failed, match="x is 2, expected 3"):
+        check.close(2.0, 3.0, "x")
     check.close([1.0, 2.0], [1.0, 2.0], "x")
     with pytest.raises(check.Failed, match=r"x at \(1,\) is 2, expected 3"):
         check.close(np.array([1.0, 2.0]), [1.0, 3.0], "x")

@@ -39,8 +39,9 @@ show(mg.graph(rec, title="b = a + a; c = b + b"), "a01-graph")
 #
 # Read the picture from below. `c`, our loss here, has gradient 1: if it grows by 1, it grows by 1. Two arrows lead from
 # `b` to `c`, because `b` is used twice. Each brings a gradient of 1 back, so `b` has 2. Two arrows lead from `a` to
-# `b`, each brings this 2 back, and `a` has **4**. Of course: $c = 4a$. (On an arrow stand the argument, which is called
-# `a` or `b` in every `add`, the shape of what is passed, and the part of the sum that comes back along it.)
+# `b`, each brings this 2 back, and `a` has **4**. Of course: $c = 4a$. (From above, the boxes are our `a`, `b` and `c`.
+# On an arrow stand the name of the argument, which is `a` or `b` in every `add`, the shape of what is passed, and the
+# part of the sum that comes back along it. The small print is for larger graphs; Engine 5 explains it.)
 #
 # In symbols, write $\bar x$ for the gradient of the loss with respect to $x$. Each use of $x$ is an arrow from $x$ to
 # some node $u$, and each arrow brings back the gradient of $u$ times the slope along the arrow. They add up:
@@ -51,7 +52,7 @@ show(mg.graph(rec, title="b = a + a; c = b + b"), "a01-graph")
 # what becomes of someone who does not wait.
 #
 # ## Two walks that do not wait
-# `node.products` are the small functions, one per parent: gradient of the node in, gradient for this parent out.
+# `node.products` are the small functions, one per parent: gradient of the node in, its product with the slope out.
 # **Eager** sends on whatever arrives, at once. **Impatient** sends on what arrives first, and only adds up the rest.
 
 
@@ -102,15 +103,15 @@ with draw.figure(8, 3) as fig:
 show(draw.Plot(fig, {"depth": depths, "calls": calls, "gradient": found}), "a01-walks")
 
 # %% [markdown]
-# Impatient is quick and wrong: at every node on the way it leaves half behind, and it says 2 whatever the depth. Eager
-# is right, but every doubling doubles its work, since it walks every *route* from the end to the start: $2^n$ routes
-# through $n+1$ nodes.
+# Impatient is quick, and wrong from the second doubling on: at every node on the way it leaves half behind, and says 2
+# whatever the depth. Eager is right, but every doubling doubles its work, since it walks every *route* from the end to
+# the start: $2^n$ routes through $n+1$ nodes.
 #
 # Is that far-fetched? A **Transformer**, the network that this project is about, is full of forks: each of its
 # *residual connections* $x + f(x)$ uses $x$ twice. Let us count the routes in one with six layers on either side, as in
 # the original paper, from the loss to the very first parameter, the table with a vector for each source word. To count,
 # one need not walk: the routes to a node are those to all nodes that use it, added up. That is the chain rule with all
-# slopes 1. (`claim` prints a card: what is claimed, what was measured, what it would need, and the verdict.)
+# slopes 1. (`claim` prints a card: the verdict and what is claimed; what was measured, and what it would have to be.)
 
 # %%
 config = mt.TransformerConfig(src_vocab_size=20, d_model=16, nhead=2, num_encoder_layers=6, num_decoder_layers=6)
@@ -125,8 +126,8 @@ for step in reversed(tape.steps):
 count = routes[tape["src_embed.weight"]]
 print(f"{len(tape.steps)} nodes, {count:,} routes from the loss to the embedding")
 claim(
-    "a01.1", "Walking every route is out of the question for a Transformer", "routes per node (exact, no seed)",
-    [count / len(tape.steps)], "> 100000", "SUPPORTED",
+    "a01.1", "Walking every route is out of the question for a Transformer", "routes per node",
+    [count / len(tape.steps)], "> 100000", "SUPPORTED", over="",
     reason="and here a whole attention is one node: the finer the nodes, the more routes",
 )  # fmt: skip
 
@@ -229,19 +230,19 @@ except RecursionError as error:
     print(f"eager: {error}; in order: {len(in_order(kahn(end.node), np.ones(1)))} nodes, no problem")
 print(f"orders differ at {np.mean(moved):.0%} of the places; gradients agree to the last bit in {sum(bits)} programs")
 claim(
-    "a01.2", "Any topological order gives the same gradients", "largest relative difference to the engine's", apart,
+    "a01.2", "Three topological orders give the same gradients", "largest relative difference to the engine's", apart,
     "< 1e-12", "SUPPORTED", reason="but not to the last bit: (x + y) + z and x + (y + z) are rounded differently",
 )  # fmt: skip
 
 # %% [markdown]
-# The orders have little in common, and the gradients are the same. What matters is only that nobody speaks too early.
+# The orders have little in common, and the gradients are the same, but for rounding: nobody spoke too early.
 # `backward` in `minigrad/core.py` takes the order of creation: of the nodes that have received something, the youngest.
 #
 # **Where not waiting is right.** Where every node is used only once, the first gradient that arrives is also the last,
 # and eager and impatient are the same walk, right and quick. It is sharing that breaks them.
 #
-# **Exercise.** The other direction: by how much does each node grow if a leaf grows by 1? This can be found on the way
-# *forwards*, and one has to wait there, too. And tell a topological order from a wrong one. Write both in
+# **Exercise.** Tell a topological order from a wrong one. Then the other direction: by how much does a node grow per
+# unit by which a leaf grows? This can be found on the way *forwards*, and one has to wait there, too. Write both in
 # `tutorials/exercises/a01.py`, then `python -m tutorials.check a01`; with `--hint 1` it gives a hint.
 #
 # **References.** A. B. Kahn, *Topological sorting of large networks*, Communications of the ACM 5 (1962). A. G. Baydin

@@ -41,7 +41,7 @@ b = mg.tensor(np.zeros(4), requires_grad=True)
 with draw.figure(4, 4, axes_grid=False) as fig:
     above, below = fig.subplots(2, 1, height_ratios=[6, 1], sharex=True)
     for axes, numbers in ((above, arrives), (below, b.grad.numpy()[None])):
-        axes.imshow(numbers, cmap="RdBu_r", vmin=-8, vmax=8, aspect="auto")
+        axes.imshow(numbers, cmap="RdBu_r", vmin=-6, vmax=6, aspect="auto")
         for (row, column), number in np.ndenumerate(numbers):
             axes.text(column, row, f"{number:+.2f}", ha="center", va="center")
         axes.set(xticks=range(4), xticklabels=[f"$b_{j}$" for j in range(4)], yticks=[])
@@ -67,10 +67,11 @@ show(draw.Plot(fig, {"arrives": arrives, "b": b.grad.numpy()}), "a02-columns")
 #
 # $$\langle C b,\; g \rangle = \langle b,\; S g \rangle .$$
 #
-# Take the simplest loss whose gradient is $g$, the sum $\langle y, g \rangle$. Being linear, it is "number times
-# gradient", summed. Both sides are its value: the left one computed from the copies, the right one from $b$ itself.
-# Mathematicians say that $S$ is the transpose of $C$. The transpose of copying is summing; and read backwards, that of
-# summing is copying: so does `sum` on its way back.
+# Take the simplest loss whose gradient with respect to $y$ is $g$: the sum $L = \langle y, g \rangle$. It is linear, so
+# it is the sum of all numbers, each times its gradient. That can be taken over the copies, whose gradients are $g$ (the
+# left side), or over $b$ itself, whose gradient is $S g$ (the right side). Mathematicians say that $S$ is the
+# **transpose** of $C$: of copying, it is summing. Read from right to left, the transpose of summing is copying, and
+# that is what `sum` does on its way back.
 #
 # ## All shapes
 # NumPy aligns shapes at their right ends. A dimension is repeated where it is missing, or has size 1 and the other
@@ -92,8 +93,8 @@ for small, large in (((4,), (6, 4)), ((6, 1), (6, 4)), ((), (6, 4)), ((1, 4), (6
 #
 # ## Measure: sum, mean or first row?
 # The definition decides: move one element of $b$ a little, and look how the loss changes. We take a loss that is not
-# simple, $\sum_{ij} w_{ij} \tanh(x_{ij} b_j)$ with random weights $w$, and compare three ways to make one row of $B$,
-# and what the engine does.
+# simple, $\sum_{ij} w_{ij} \tanh(x_{ij} b_j)$ with random weights $w$, and compare three ways to make one row of
+# $B = 8$, and what the engine does, with this truth.
 
 
 # %%
@@ -121,8 +122,11 @@ claim(
 )  # fmt: skip
 
 # %%
+claim("a02.2", "minigrad sums over the copies", "relative error of the engine", errors["engine"], "< 1e-6", "SUPPORTED")
+
+# %%
 claim(
-    "a02.2", "The mean over the copies would do as well", "relative error of the mean", errors["mean"],
+    "a02.3", "The mean over the copies would do as well", "relative error of the mean", errors["mean"],
     "< 0.5", "REFUTED", reason="it is the sum divided by the number of copies B, so the error is 1 - 1/B: 0.875 for 8",
 )  # fmt: skip
 
@@ -160,7 +164,7 @@ show(draw.Plot(fig, {"copies": counts} | {name: np.mean(rows, axis=0) for name, 
 slopes = [np.polyfit(np.log(counts), np.log(row), 1)[0] for row in norms["all random"]]
 print(f"all random: n to the power of {np.mean(slopes):.2f} +- {np.std(slopes, ddof=1):.2f}")
 claim(
-    "a02.3", "Random gradients of n copies add up to about sqrt(n)", "distance of the exponent from 1/2",
+    "a02.4", "Random gradients of n copies add up to about sqrt(n)", "distance of the exponent from 1/2",
     [abs(slope - 0.5) for slope in slopes], "< 0.15", "SUPPORTED",
 )  # fmt: skip
 
@@ -184,7 +188,8 @@ print(f"largest gradient of a perfect prediction: {abs(predictions.grad.data).ma
 
 # %% [markdown]
 # The gradient has the right shape, since the engine dutifully sums over the copies, and training will run: towards
-# predicting the mean of the targets for everything. If a loss stops at the variance of the targets, look at the shapes.
+# predicting the mean of the targets for everything. If a loss stops at the variance of the targets (the mean square of
+# their distance to their mean), look at the shapes.
 #
 # **Exercise.** Write the summing yourself, for all shapes: `python -m tutorials.check a02`
 #

@@ -29,7 +29,7 @@ print(x.grad)
 
 # %% [markdown]
 # It is 0, or what rounding leaves of it. The five probabilities sum to 1 whatever the scores are; the sum does not
-# change, so its gradient vanishes. Keep this in mind: it will cost somebody a bug in a moment.
+# change, so its gradient vanishes. Keep this in mind: below, bugs will hide behind it.
 #
 # ## First the value
 # The formula as it stands breaks for a score of 1,000, since $e^{1000}$ is too large for any float. But adding the same
@@ -50,7 +50,7 @@ print(softmax(np.array([1000.0, 999.0, 0.0])).round(3))
 # ## Then the derivative, by hand
 # Every score moves every probability, so there are $n \times n$ slopes. Their table is called the **Jacobian**,
 # $J_{ij} = \partial y_i / \partial x_j$. Call the denominator $Z$; its slope is $\partial Z / \partial x_j = e^{x_j}$.
-# The rule for fractions gives two cases:
+# The quotient rule gives two cases:
 #
 # $$i = j: \quad \frac{e^{x_i} Z - e^{x_i} e^{x_i}}{Z^2} = y_i - y_i y_i \qquad\qquad
 #   i \ne j: \quad \frac{0 - e^{x_i} e^{x_j}}{Z^2} = -\, y_i y_j$$
@@ -98,7 +98,7 @@ show(draw.Plot(fig, {factor: jacobian(softmax(factor * scores)) for factor in (1
 # $$\frac{\partial L}{\partial x_j} = y_j \Big( g_j - \sum_i g_i\, y_i \Big)$$
 #
 # The sum is the mean of $g$, weighted with the probabilities: what counts is how far a choice is above or below it. And
-# the $n \times n$ table is gone: $n$ numbers in, $n$ numbers out. This line is what `minigrad/ops/softmax.py` does.
+# the $n \times n$ table is gone: $n$ numbers in, $n$ numbers out. This is what `minigrad/ops/softmax.py` does.
 
 
 # %%
@@ -153,10 +153,19 @@ claim(
     [row[int(np.argmin(abs(sizes - 1e-5)))] for row in errors], "< 1e-8", "SUPPORTED",
 )  # fmt: skip
 
+# %%
+apart = []
+for seed in range(fast(20, 5)):
+    rng = np.random.default_rng(seed)
+    x, g = mg.tensor(rng.normal(size=(4, 8)), requires_grad=True), rng.normal(size=(4, 8))
+    x.softmax(-1).backward(g)
+    apart.append(np.abs(x.grad.data - way_back(softmax(x.data), g)).max())
+claim("a03.2", "minigrad goes back the same way", "largest difference of a gradient", apart, "< 1e-12", "SUPPORTED")
+
 # %% [markdown]
-# In the valley between the two walls ten digits agree. That leaves no room for a mistake. `gradcheck` does this for any
-# function, and names the place. Here somebody forgot that the denominator depends on the scores, too
-# (`detach` means: take this as a constant).
+# In the valley between the two walls ten digits agree. That leaves little room for a mistake. `gradcheck` does this for
+# any function, and names the place. Here somebody forgot that the denominator depends on the scores, too (`detach`
+# means: take this as a constant).
 
 # %%
 gradcheck(lambda x: x.softmax(-1), [rng.normal(size=(3, 5))])  # right: says nothing
@@ -169,7 +178,7 @@ except CheckError as error:
 # ## Why `.sum()` is blind
 # `backward()` starts from one number, and the quickest way to one number is `.sum()`, that is, the cotangent
 # $g = (1, \dots, 1)$. Here are six ways to get the softmax wrong. Each is tried with three cotangents: ones, as of
-# `.sum()`; $g = y$, as of `(y**2).sum() / 2`; and random numbers.
+# `.sum()`; $g = y$, as of `(y**2).sum() / 2`; and random numbers. How many of the six are found by `.sum()`?
 
 # %%
 mistakes = {
@@ -190,35 +199,42 @@ for seed in range(fast(20, 5)):
         g = rng.normal(size=5) if make is None else make(y)
         wrong = [np.abs(mistake(y, g) - differences(x, g, 1e-5)).max() > 1e-6 for mistake in mistakes.values()]
         caught[name] = np.column_stack([caught[name], wrong])
+print("found with cotangent     ", *[f"{probe:<22}" for probe in cotangents])
 for row, name in enumerate(mistakes):
-    print(f"{name:<24}", *[f"{probe}: {caught[probe][row].mean():4.0%}   " for probe in cotangents])
+    print(f"{name:<25}", *[f"{caught[probe][row].mean():<22.0%}" for probe in cotangents])
 claim(
-    "a03.2", "A test with .sum() finds a wrong softmax", "part of the mistakes that it finds",
-    caught["ones: .sum()"].mean(axis=0), "> 0.5", "REFUTED", reason="for ones the right answer is 0, as are most wrong",
+    "a03.3", "A test with .sum() finds a wrong softmax", "part of the mistakes that it finds",
+    caught["ones: .sum()"].mean(axis=0), "> 0.5", "REFUTED", reason="for ones 0 is right, and most mistakes say 0",
 )  # fmt: skip
 
 # %%
 claim(
-    "a03.3", "A random cotangent finds it", "part of the mistakes that it finds", caught["random"].mean(axis=0),
-    ">= 1", "SUPPORTED",
+    "a03.4", "A test with a random cotangent finds it", "part of the mistakes that it finds",
+    caught["random"].mean(axis=0), ">= 1", "SUPPORTED",
 )  # fmt: skip
 
 # %% [markdown]
-# The right answer for ones is 0, and 0 is what many wrong formulas say, too; a softmax that returns nothing at all
-# passes. A random cotangent would have to miss the mistake by accident, and accidents of that kind do not happen.
+# One of six. The right answer for ones is 0, and 0 is what many wrong formulas say, too; even a way back that returns
+# nothing but zeros passes. A random cotangent could miss these mistakes only by an accident of probability 0.
 #
 # Then why not the squares, which find everything here? Because other functions hold other sums fixed. **Layer
-# normalisation**, the other frequent guest in a Transformer, shifts and stretches each row to mean 0 and mean square 1:
-# with 16 numbers in a row the squares always sum to 16.
+# normalisation**, also found in every layer of a Transformer, shifts and stretches each row to mean 0 and mean square
+# 1: with 16 numbers in a row the squares always sum to 16.
 
 # %%
-x = mg.tensor(rng.normal(size=(4, 16)), requires_grad=True)
-weights = mg.tensor(rng.normal(size=(4, 16)))
-probes = {".sum()": lambda y: y.sum(), "(y**2).sum()": lambda y: (y**2).sum(), "random": lambda y: (y * weights).sum()}
-for name, probe in probes.items():
-    x.grad = None
-    probe(mg.nn.functional.layer_norm(x, (16,))).backward()
-    print(f"layer norm, {name:<14} norm of the gradient {np.linalg.norm(x.grad.data):.1e}")
+norms = {name: [] for name in cotangents}
+for seed in range(fast(20, 5)):
+    rng = np.random.default_rng(seed)
+    x = mg.tensor(rng.normal(size=(4, 16)), requires_grad=True)
+    for name, make in cotangents.items():
+        x.grad, y = None, mg.nn.functional.layer_norm(x, (16,))
+        y.backward(rng.normal(size=y.shape) if make is None else make(y.data))
+        norms[name].append(np.linalg.norm(x.grad.data))
+ones, squares, random = norms.values()
+claim(
+    "a03.5", "For layer normalisation .sum() or the squares do", "norm of the right gradient, over that for random g",
+    np.divide(np.maximum(ones, squares), random), "> 0.01", "REFUTED", reason="0, but for a small constant",
+)  # fmt: skip
 
 # %% [markdown]
 # Here the squares are blind, too (what is left comes from a small constant that protects against division by 0). So the

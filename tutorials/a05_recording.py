@@ -27,8 +27,9 @@ with mg.record() as rec:
 show(rec.ledger("leaf"), "a05-two-uses")
 
 # %% [markdown]
-# `mg.record` has written down everything that happened inside, and `ledger` is the account of its edges. `norm` is the
-# length of what came along an edge. `share` is our question, and the answer is 100 % and **0 %**.
+# `mg.record` has written down everything that happened inside, and `ledger` is the account of its edges: `mul` is the
+# first use of $x$, `mul#2` the second. `norm` is the length of what came along an edge. `share` is our question, and
+# the answer is 100 % and **0 %**.
 #
 # ## See it
 # In the middle panel, $g_2$ points across the sum. It moves it neither forwards nor back; it only cancels a part of
@@ -99,9 +100,10 @@ show(mg.graph(rec, level="layer"), "a05-layers")
 
 # %% [markdown]
 # Look for the fork: the result of the encoder (left) is used by *both* layers of the decoder, and the arrows say what
-# part of its gradient comes from each. The numbers printed above count the boxes of the same recording at four levels,
-# from the children of the model down to single operations. Any part can be opened further:
-# `mg.graph(rec, open=["decoder.layers.1.ffn"])`.
+# part of its gradient comes from each. (`2 uses` stands where the fork is within a layer: we come to those. `|g|` is
+# the norm of a gradient; `generator` is the last layer, which scores all words.) The numbers printed above count the
+# boxes of the same recording at four levels, from the children of the model down to single operations. Any part can be
+# opened further: `mg.graph(rec, open=["decoder.layers.1.ffn"])`.
 #
 # ## From an operation to its definition
 # Not even operations are the bottom. In minigrad an op such as `layer_norm` exists twice: as its **definition**, a few
@@ -139,8 +141,8 @@ with mg.record(detail="definition") as rec:
 show(mg.graph(rec, level="primitive", title="layer_norm, by its definition"), "a05-layer-norm")
 
 # %% [markdown]
-# $x$ is used twice: directly (`sub`), and through the mean (`sum`). The mean sends a gradient that is by no means
-# small, and yet its share is below 1 %. Let us measure: is it small, or is it zero?
+# $x$ (the `leaf`) is used twice: directly (`sub`), and through the mean (`sum`), whose share is below 1 %. Let us
+# measure: is this share small, or zero? And is what comes through the mean small?
 
 # %%
 norms, shares, hypotenuses = [], [], []
@@ -161,10 +163,11 @@ claim(
 )  # fmt: skip
 
 # %% [markdown]
-# Zero, but for rounding. Here is why. Add the same number to all elements of a row: its layer norm does not change. So
-# the gradient of a row must be perpendicular to $(1, \dots, 1)$, its elements sum to 0. But what comes through the mean
-# is the same number for every element, a multiple of $(1, \dots, 1)$. It stands across the sum, the middle panel above:
-# its whole work is to take away what does not belong there. Pythagoras confirms it, the ratio above is 1.
+# The share is zero, but for rounding; the norm is not small. Here is why. Add the same number to all elements of a row:
+# its layer norm does not change. So the gradient of a row must be perpendicular to $(1, \dots, 1)$: its elements sum to
+# 0. But what comes through the mean is the same number for every element, a multiple of $(1, \dots, 1)$. It stands
+# across the sum, as in the middle panel above: its whole work is to take away what does not belong there. Pythagoras
+# confirms it: the ratio above is 1.
 #
 # The second fork, at `sub`, says the same of stretching. Multiply what `sub` made by 2: the layer norm stays (but for a
 # small constant that is added against division by 0). So the gradient is perpendicular to that row itself, of which

@@ -92,8 +92,8 @@ show(mg.graph(rec, level="layer"), "c01-graph")
 show(lens.attention_grid(model, src, reads, kind="cross", source=english, target=french), "c01-attention")
 
 # %% [markdown]
-# A diagonal, nearly: *deux* looks at *two*, *quatorze* at *fourteen*. But not every head does so for every word. Take
-# all test numbers, and every French word that translates exactly one English word.
+# A diagonal, nearly: *deux* looks at *two*, *quatorze* at *fourteen*, and for *cent* most heads look at *hundred*. But
+# not every head does so for every word. Take all test numbers, and every French word that translates one English word.
 
 # %%
 FRENCH = "deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize vingt trente cent"
@@ -166,7 +166,7 @@ least, none = alone.min(axis=1), together["all 4 heads of cross-attention"]
 ]
 
 # %% [markdown]
-# Where one is silent, others step in. Not one head, the *group* has the job.
+# Your number: whichever head is silent, nearly all are still right. Others step in: the *group* has the job.
 #
 # ## 4. Laboratory: what may a result depend on, and on what does it?
 # The gradient of each result by each word. Above the diagonal of decoder by target it must be 0, exactly.
@@ -208,7 +208,7 @@ claim("c01.8", "The shares of every step sum to 1", "largest error", [error], "<
 show(draw.residual_ledger(rec), "c01-residuals")
 
 # %% [markdown]
-# Most of it came past the parts (blue), and to the English words nearly all came through two or three of them.
+# Most of it came past the parts (blue), and most of what reached the English words came through two or three of them.
 #
 # ## 7. Compare: what would a wrong answer change?
 # Tell it that 214 is *deux cent quinze*. By how many powers of ten does the gradient of each part grow?
@@ -221,10 +221,10 @@ with mg.record(model) as other:
 show(mg.compare(rec, other).modules(1), "c01-compare")
 
 # %% [markdown]
-# All grow, the English side most of all: it would have to unlearn what *fourteen* means.
+# All grow, the least of them sevenfold: no part alone knows what *fourteen* means, and all would have to unlearn it.
 #
 # ## 8. Provenance: where did a NaN come from?
-# We break a part on purpose, a logarithm of 0 in the middle of the encoder, and ask the recording, not the code.
+# We plant a logarithm of 0 in the encoder: minus infinity there, NaN at the end. What was the *first* not to be finite?
 
 # %%
 with nn.patch(model, {"encoder.layers.1.ffn": lambda x: (x - x).log()}), mg.record(model) as broken:

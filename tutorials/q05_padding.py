@@ -3,8 +3,9 @@
 #
 # Sentences of a batch have different lengths, an array has one. So the short ones are filled up with a token that
 # means nothing, **padding**. Attention must not look there. It gives every **key** (a place that may be looked at) a
-# score $s_j$, and a softmax turns the scores of one **query** (the place that looks) into weights
-# $p_j = e^{s_j} / \sum_l e^{s_l}$. One such row of weights is what a mask has to change.
+# score $s_j$, and a softmax turns the scores of one **query** (the place that looks) into a row of weights
+# $p_j = e^{s_j} / \sum_l e^{s_l}$: how much of each key's **value** the query takes home. A **mask** says
+# which keys count.
 #
 # **The usual answer:** "Add $-10^9$ to the scores of padding before the softmax; then its weights become 0."
 #
@@ -41,7 +42,7 @@ def filled(scores, padding, how, number, dtype):
 
 
 for padding in ([False, False, True, True], [True] * 4):
-    print("padding:", padding)
+    print("padding:", padding, "in 16, 32 and 64 bits")
     for how, number in FILLS:
         rows = [filled(np.array([2.0, 1, 0, -1]), np.array(padding), how, number, dtype) for dtype in DTYPES]
         print(f"  {how:8}{number:8.0e}  ", "   ".join(str(row.round(2)) for row in rows))
@@ -50,7 +51,8 @@ for padding in ([False, False, True, True], [True] * 4):
 # With two real keys, all twelve ways agree. Now the row in which *every* key is padding.
 #
 # ## See it
-# The bars are the weights of the four keys; grey outlines are the weights without any mask.
+# The bars are the weights of the four keys; grey outlines are the weights without any mask. You predicted the first
+# line. The last one, the only one that gives 0, is explained below.
 
 # %%
 scores, nowhere = np.array([2.0, 1, 0, -1]), np.ones(4, bool)
@@ -72,13 +74,14 @@ with draw.figure(7.5, 5.2, axes_grid=False) as fig:
 show(draw.Plot(fig, {name: np.array(rows, float) for name, rows in table.items()}), "q05-fill")
 
 # %% [markdown]
-# Why? A `float32` has 24 binary digits. Around $10^9$ its neighbours are 64 apart: $2 - 10^9$ and $-1 - 10^9$ are the
-# same number, so all weights are equal. A `float64` has 53 digits, enough to hold $2 - 10^9$ nearly exactly. A softmax
-# feels differences of scores only, and these are still there: **the mask has no effect at all**. In 16 bits $-10^9$ is
-# $-\infty$, and $\infty - \infty$ is not a number (NaN).
+# Why? A softmax is computed as $e^{s_j - m} / \sum_l e^{s_l - m}$, with $m$ the largest score: the same number, and no
+# power is too large. So it feels only *differences* of scores. A `float32` has 24 binary digits. Around $10^9$ its
+# neighbours are 64 apart: $2 - 10^9$ and $-1 - 10^9$ are the same number, and all weights are equal. A `float64` has 53
+# digits, enough to hold $2 - 10^9$ nearly exactly. The differences are still there: **the mask has no effect at all**.
+# In 16 bits $-10^9$ is $-\infty$, and $-\infty - (-\infty)$ is not a number (NaN).
 #
-# Does a row without keys ever occur? Yes: an empty sentence that fills up a batch; padding on the *left* together with
-# the mask of a decoder that hides the future; a source in which everything was cut away.
+# Does a row without keys ever occur? Yes: an empty sentence that fills up a batch, or padding on the *left* together
+# with a mask that hides all later places.
 
 # %%
 heavy, sums, same = [], [], []
@@ -100,14 +103,13 @@ claim(
 )  # fmt: skip
 
 # %%
-far = "largest difference to the unmasked weights"
-claim("q05.3", "In float64, adding -1e9 to a whole row masks nothing", far, same, "< 1e-5", "SUPPORTED")
+claim("q05.3", "In float64, adding -1e9 to a whole row masks nothing", "largest change", same, "< 1e-5", "SUPPORTED")
 
 # %% [markdown]
 # ## Measure: is $-\infty$ better?
-# Nobody overlooks a NaN, at least. But see what it does to training. Of a batch of two sentences the second is empty,
-# and the loss asks about the first only. `nn.patch` fills the scores of an attention by hand; a mask is the library's
-# way. $W_Q$ and $W_K$ are the matrices that make queries and keys of the input.
+# Nobody overlooks a NaN, at least. But see what it does to training. An attention has four matrices: $W_Q$, $W_K$ and
+# $W_V$ make queries, keys and values, $W_O$ makes its output. Of two sentences the second is empty, and the loss asks
+# about the first only. `nn.patch` replaces scores by hand; a mask is the library's way.
 
 
 # %%
@@ -130,14 +132,14 @@ print({"boolean mask" if fill is None else fill: round(np.mean(values).item(), 2
 claim(
     "q05.4", "-inf is safe: only the empty sentence is lost", "share of parameters with a finite gradient",
     shares[-np.inf], "== 1", "REFUTED",
-    reason="The gradient of the empty row is 0, but 0 times NaN is NaN, and all rows are summed in W_Q and W_K.",
+    reason="The gradient at the empty sentence is 0, but 0 times NaN is NaN, and W_V and W_O sum over all sentences.",
 )  # fmt: skip
 
 # %% [markdown]
 # What works everywhere is not a number but a choice: compute $e^{s_j}$ for the keys that the mask allows, and let a row
-# without any be 0, with gradient 0. So `masked_softmax` does it here, with $m_j$ either 0 or 1:
+# without any be 0, with gradient 0. So `masked_softmax` does it here. $a_j$ is 1 where the mask allows key $j$, else 0:
 #
-# $$p_j = \frac{m_j\, e^{s_j}}{\sum_l m_l\, e^{s_l}}, \qquad p = 0 \ \text{ if all } m_l = 0.$$
+# $$p_j = \frac{a_j\, e^{s_j}}{\sum_l a_l\, e^{s_l}}, \qquad p = 0 \ \text{ if all } a_l = 0.$$
 #
 # ## Where does a Transformer need it?
 # The test of a padding mask needs no theory: **a sentence alone and the same sentence in a padded batch must give the
@@ -150,8 +152,6 @@ LENGTHS = ((3, 4), (9, 2), (5, 8))  # of source and target
 CONFIG = mt.TransformerConfig(
     src_vocab_size=20, d_model=32, nhead=4, num_encoder_layers=2, num_decoder_layers=2, dim_feedforward=64, dropout=0.0
 )
-
-
 PAD, NONE = CONFIG.pad_id, -100  # a label that the loss ignores: padding, or none at all
 ALL, CAUSAL = np.ones_like, lambda mask: np.broadcast_to(mt.causal_mask(mask.shape[2]).data, mask.shape)
 FORGOTTEN = {  # which attentions get another mask
@@ -218,8 +218,8 @@ show(draw.Plot(fig, {place: np.mean(values, axis=0) for place, values in measure
 # The decoder needs no padding mask on itself, if padding stands *behind* the text: a real query never sees the future,
 # and all padding is in its future. Cross-attention does need one: its keys are the *source*.
 #
-# The last bar is a mean over all places instead of the real ones. Its gradient has the right direction, but not the
-# right length: that depends on how much padding happens to be in the batch.
+# The last bar is a mean over all places instead of the real ones. Its gradient has the right direction, but a length
+# that depends on how much padding happens to be in the batch.
 #
 # Last, the strictest test. Put anything into the padding: not even the last bit of an answer may change.
 
@@ -241,10 +241,10 @@ claim(
 # ## What the usual answer gets wrong, where it is right, and when
 # - **Right:** in a row with at least one real key, adding $-10^9$ does what it should, in every precision.
 # - **Wrong:** in a row without real keys it masks nothing in `float64`, spreads evenly in `float32`, and is NaN in
-#   `float16`. Replacing by $-10^9$ spreads evenly; $-\infty$ is NaN, and one such row spoils $W_Q$ and $W_K$.
+#   `float16`. Replacing by $-10^9$ spreads evenly; $-\infty$ is NaN, and one such row spoils $W_V$ and $W_O$.
 # - **Left out:** the keys of cross-attention, the loss, and what it is divided by. A padding mask is four masks.
 # - **When:** if no row can be without keys, any of the ways will do. If one can, choose: a boolean mask, and 0.
 #
-# **Exercise.** Write a masked softmax and loss in `tutorials/exercises/q05.py`, then `python -m tutorials.check q05`.
+# **Exercise.** A masked softmax and loss, in `tutorials/exercises/q05.py`: `python -m tutorials.check q05`
 #
 # **References.** Vaswani et al. 2017, *Attention Is All You Need*, section 3.2.3 (masks inside attention).

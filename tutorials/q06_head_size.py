@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Question 6. Why are the vectors of a head made smaller?
 #
-# In **attention** every place of a text asks all places by a **query**, they answer by **keys**, and the products of
-# the two, the **scores**, decide how much of each one's **value** is taken home. **Multi-head** attention does that
-# $H$ times side by side. The vectors between the layers have $D$ numbers, those inside a head $K$, and nearly always
-# $K = D / H$. Why not $K = D$?
+# In **attention** every place of a text asks all places by a **query**, and they answer by **keys**. A softmax turns
+# the products of the two, the **scores**, into weights, by which each one's **value** is taken home. **Multi-head**
+# attention does that $H$ times side by side. The vectors between the layers have $D$ numbers, those inside a head $K$,
+# and nearly always $K = D / H$. Why not $K = D$?
 #
 # **The usual answer:** "There are fewer parameters. The cost is quadratic in the dimension, so smaller vectors are
 # cheaper. And the model becomes more robust."
@@ -65,7 +65,7 @@ show(draw.Plot(fig, {"heads": HEADS} | lines), "q06-cost")
 # $$\underbrace{4 \cdot 2 \, B T D \cdot H K}_{\text{matrices}} \;+\; \underbrace{2 \cdot 2 \, B T^2 \cdot H K}_{
 # \text{scores, and sums of values}}$$
 #
-# operations. Only the product $H K$ occurs. Cut $D$ into as many heads as you like: $H K = D$, and nothing changes.
+# operations. Only the product $H K$ occurs. Cut $D$ into 64 heads or into one: $H K = D$, and the number is the same.
 # What the cut avoids is the dashed line. The green one, the softmax and its like, has $H$ rows of scores for each place
 # and *rises* with the number of heads.
 
@@ -116,8 +116,8 @@ for layer in [mt.MultiHeadAttention(D, H) for H in (1, 8, 64)]:
 # **One key**: query $i$ must score key $i$ highest. **Half of the keys**: each query must score 8 keys, drawn at
 # random, above the 8 others.
 #
-# **Recall** is the share of wanted keys among the highest. Between layers nothing is exact, so we also look at recall
-# with noise on the keys, 0.3 of their own size.
+# **Recall** is the share of the wanted keys that are among the highest 1, or 8. Between layers nothing is exact, so we
+# also look at recall with noise on the keys, 0.3 of their own size.
 
 # %%
 N, SIZES = 16, (1, 2, 3, 4, 8, 16)
@@ -167,10 +167,10 @@ show(draw.Plot(fig, {"K": SIZES} | lines), "q06-recall")
     for number, statement, statistic, values, verdict in (
         (5, "One number is enough to find one key of 16", "recall, K = 1", one[1][0], "REFUTED"),
         (6, "Two numbers are enough to find one key of 16", "recall, K = 2", one[2][0], "SUPPORTED"),
-        (7, "... also if the keys are not exact", "recall with noise, K = 2", one[2][1], "REFUTED"),
-        (8, "With 8 numbers they need not be exact", "recall with noise, K = 8", one[8][1], "SUPPORTED"),
-        (9, "Four numbers are enough for any half of the keys", "recall of 8, K = 4", half[4][0], "REFUTED"),
-        (10, "As many numbers as keys are enough for it", "recall of 8, K = 16", half[16][0], "SUPPORTED"),
+        (7, "Two are enough, even with inexact keys", "recall with noise, K = 2", one[2][1], "REFUTED"),
+        (8, "With 8 numbers keys may be inexact", "recall with noise, K = 8", one[8][1], "SUPPORTED"),
+        (9, "Four numbers are enough for any half of 16 keys", "recall of 8, K = 4", half[4][0], "REFUTED"),
+        (10, "16 numbers are enough for any half of 16 keys", "recall of 8, K = 16", half[16][0], "SUPPORTED"),
     )
 ]
 

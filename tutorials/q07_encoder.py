@@ -8,9 +8,10 @@
 # with a residual connection and a norm, $\mathrm{LayerNorm}(x + \mathrm{Sublayer}(x))$. Positions are added at the
 # input."
 #
-# In **self-attention** each token takes a weighted mean of all tokens. The **feed-forward network** (FFN), two linear
-# maps with a ReLU between, works on each token alone. **LayerNorm** brings the $D$ numbers of a token to mean 0 and
-# variance 1. $F$ is the number of hidden units in the FFN, $H$ the number of heads, attentions side by side.
+# In **self-attention** each token takes a weighted mean of all tokens; several **heads** do so side by side. The
+# **feed-forward network** (FFN), two linear maps with a ReLU between, works on each token alone; $F$ is the number of
+# its hidden units. A **residual connection** hands on $x + f(x)$ where $f$ alone would hand on $f(x)$. **LayerNorm**
+# brings the $D$ numbers of a token to mean 0 and variance 1. **Positions** are vectors that say where a token stands.
 #
 # **Predict.** How many layers must there be until the first token of a text of 12 knows of the last? And which part
 # takes more operations, attention or FFN? Write down a number and a name.
@@ -42,17 +43,19 @@ with mg.record(model) as rec:
 
 # %% [markdown]
 # ## See it: two layers
-# Values flow along the arrows, gradients against them. On an arrow stands what share of the gradient came back there:
-# where an arrow splits in two, one goes through a part (`self_attn`, `ffn`), and one past it. That is the residual
-# connection; in `add_norm` the two are added and normalised. (A **gradient** says how much a result changes per unit
-# of change here; what went into it here is random numbers at the end.)
+# Values flow along the arrows, gradients against them. Before each part (`self_attn`, `ffn`) an arrow splits: one goes
+# through the part, and one past it. That is the residual connection; in `add_norm` the two are added and normalised.
+# The percentages say what share of the gradient came back on which of the two, `|g|` is a gradient's length. (A
+# **gradient** says how much a result changes per unit of change here. Here it starts from random numbers at the end.)
 
 # %%
 show(mg.graph(rec, level="sublayer"), "q07-layers")
 
 # %% [markdown]
 # The same with the first layer opened to its operations and their parameters: four matrices $(D, D)$ in attention (for
-# queries, keys, values and the output), two in the FFN, $(F, D)$ and $(D, F)$.
+# queries, keys, values and the output), two in the FFN, $(F, D)$ and $(D, F)$. Their names end in `weight`. One box is
+# white: the bias of the keys gets no gradient but rounding. It adds the same to all scores of a query, and the softmax
+# that makes weights of scores feels their differences only.
 
 # %%
 show(mg.graph(rec, level="layer", open=["encoder.layers.0"]), "q07-operations")
@@ -85,7 +88,8 @@ claim(
 # ## What do positions do?
 # Shuffle the tokens of a text. Without positions, the outputs are the same vectors, shuffled: the encoder is
 # **equivariant**, it sees a bag of words. Attention takes means over all tokens and asks for no order. In symbols,
-# $E(\pi x) = \pi E(x)$ for each permutation $\pi$. The cards show how far this fails, in parts of the output's size.
+# $E(\pi x) = \pi E(x)$, with the encoder $E$ and each permutation $\pi$ of the places. The cards show how far this
+# fails, in parts of the output's size.
 
 # %%
 claim(
@@ -95,14 +99,14 @@ claim(
 
 # %%
 claim(
-    "q07.3", "Positions, added at the input, tell it the order", "the same, sinusoidal positions", positioned, "> 0.1",
-    "SUPPORTED", usual=True,
+    "q07.3", "Positions, added at the input, tell it the order", "change beyond the shuffle, sinusoidal positions",
+    positioned, "> 0.1", "SUPPORTED", usual=True,
 )  # fmt: skip
 
 # %% [markdown]
 # ## How far does a token see?
 # We change the last token and look which places change, in any bit, after $N$ layers; once as it is, and once with a
-# mask by which each place sees itself and its two neighbours only.
+# **mask** by which each place looks at itself and its two neighbours only.
 
 # %%
 near = np.abs(np.subtract.outer(np.arange(T), np.arange(T))) <= 1  # (T, T)
@@ -169,17 +173,20 @@ show(draw.Plot(fig, {name: np.array(values) for name, values in right.items()}),
 # %%
 lost = [np.subtract(right["nothing"], right[name]).tolist() for name in ("attention", "FFN")]
 claim(
-    "q07.5", "A layer needs its self-attention and its FFN", "accuracy lost without the less needed of the two",
+    "q07.5", "A trained layer uses both its self-attention and its FFN", "accuracy lost without the less needed one",
     np.minimum(*lost).tolist(), "> 0.2", "SUPPORTED", usual=True,
 )  # fmt: skip
 
 # %% [markdown]
-# The card says that *this trained layer* uses both. Whether a model trained without one would find another way is
-# another question: with two layers of attention, for example, some such tasks are learnt without any FFN.
+# Whether a model trained without one of them would find another way is another question: with two layers of attention,
+# for example, some such tasks are learnt without any FFN.
 #
 # ## What does each part cost?
-# Parameters: with $F = 4D$ attention has about $4D^2$ and the FFN $8D^2$. Operations: attention $8TD^2 + 4T^2D$, the
-# FFN $16TD^2$. So the answer to the second prediction depends on the length of the text: equal at about $T = 2D$.
+# Parameters: with $F = 4D$ attention has about $4D^2$ and the FFN $8D^2$. Operations, a multiplication with its
+# addition as 2: every parameter of a matrix meets each of $T$ tokens once, which makes $8TD^2$ for attention and
+# $16TD^2$ for the FFN. In attention come $T^2$ scores, each the product of two vectors, and as many products with
+# values: $4T^2D$. So the answer to the second prediction depends on the length of the text. The two are equal where
+# $4T^2D = 8TD^2$, at $T = 2D$.
 
 # %%
 costs = {}

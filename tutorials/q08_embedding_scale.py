@@ -2,18 +2,19 @@
 # # Question 8. Why multiply the embeddings by $\sqrt{D}$?
 #
 # An **embedding** is a table with a vector of $D$ numbers for every word. It is what a Transformer knows of a word at
-# first. The paper multiplies these vectors by $\sqrt{D}$, in half a sentence, and gives no reason.
+# first. The paper multiplies this vector by $\sqrt{D}$, in half a sentence, and gives no reason. Then it adds a vector
+# for the place of the word, made of sines and cosines.
 #
 # **The usual answer.** "It prevents attention scores from becoming too large. It is for numerical stability."
 #
 # **Predict.** The numbers of the table are drawn with standard deviation $1/\sqrt{D}$ (so that a vector has a length of
-# about 1). Then, with $D = 512$, the factor is 22.6. A **score** is the product of two vectors, a query and a key, both
-# made from such sums of word and position. With the factor, are the scores of the first layer larger or smaller than
-# without? By which factor? Write down a number.
+# about 1). With $D = 512$ the factor is 22.6. Attention compares two places by a **score**, the product of two vectors,
+# a query and a key, each made from such a sum of word and place by a matrix. With the factor, are the scores of the
+# first layer larger or smaller than without? How many times? Write down a number.
 #
 # ## See it: the sizes of words, places and scores
-# To the word's vector a vector for its place is added, made of sines and cosines. The size of a vector here is its
-# **RMS**, the root of the mean square of its entries. Sines and cosines have RMS $\sqrt{1/2} = 0.71$ whatever $D$ is.
+# The size of a vector here is its **RMS**, the root of the mean square of its entries. Sines and cosines come in pairs
+# of one angle, and $\sin^2 + \cos^2 = 1$: so the vector of a place has RMS $\sqrt{1/2} = 0.71$, whatever $D$ is.
 
 # %%
 import numpy as np
@@ -73,25 +74,25 @@ show(draw.Plot(fig, {"D": dims, "with": measured[True], "without": measured[Fals
 # first of all *where* a word stands, and hardly *which* one it is. With the factor both are of one size for all $D$.
 #
 # And the scores are larger with the factor, of course: it multiplies *up*. Not 22.6-fold, as places have a part in them
-# that does not grow; at $D = 512$ a few times, more or less by the weights that were drawn. What keeps scores small is
-# another root, $1/\sqrt{d_k}$ in attention ($d_k$: entries of a query), where it divides.
+# that does not grow; at $D = 512$ about 4 times, more or less by the weights that were drawn. What keeps scores small
+# is another root, $1/\sqrt{d_k}$ in attention ($d_k$: entries of a query), where it divides.
 
 # %%
 claim(
-    "q08.1", "It prevents attention scores from becoming too large", "spread of scores with the factor, over that "
-    "without, D = 512", measured[True][:, -1, 1] / measured[False][:, -1, 1], "< 1", "REFUTED", usual=True,
+    "q08.1", "The factor prevents attention scores from becoming too large", "spread of scores with the factor, over "
+    "that without, D = 512", measured[True][:, -1, 1] / measured[False][:, -1, 1], "< 1", "REFUTED", usual=True,
     reason="it makes them larger; the answer mistakes it for the 1/sqrt(d_k) of attention",
 )  # fmt: skip
 
 # %%
 claim(
-    "q08.2", "It gives words and places the same size, for every D", "smaller RMS over larger, the least over all D",
+    "q08.2", "The factor gives words and places the same size, for every D", "smaller RMS over larger, worst D",
     [np.minimum(row, 1 / row).min() for row in measured[True][:, :, 0]], "> 0.5", "SUPPORTED",
 )  # fmt: skip
 
 # %%
 claim(
-    "q08.3", "Without it, the word is lost beside the place", "RMS word / RMS position, D = 512",
+    "q08.3", "Without the factor, the word is small beside the place", "RMS word / RMS position, D = 512",
     measured[False][:, -1, 0], "< 0.1", "SUPPORTED",
 )  # fmt: skip
 
@@ -144,7 +145,9 @@ for name, task in TASKS.items():
         start[key], slow[key], right[key] = map(np.array, zip(*runs))
 
 # %%
-labels = [f"{'tied' if t else 'untied'}, {'1' if s == 1 else '1/√D'}, {'x √D' if f else '-'}" for t, f, s in CELLS]
+labels = [
+    f"{'tied' if t else 'untied'}, {'1' if s == 1 else '1/√D'}, {'x √D' if f else 'no factor'}" for t, f, s in CELLS
+]
 with draw.figure(9, 3.2) as fig:
     panels = fig.subplots(1, 3, sharey=True)
     shown = {"loss before training": ("by content", start)} | {f"mean loss, {name}": (name, slow) for name in TASKS}
@@ -157,15 +160,18 @@ with draw.figure(9, 3.2) as fig:
     panels[0].axvline(np.log(V), color=draw.GREY, ls=":")
     panels[0].set_yticks(range(len(CELLS)), labels)
     panels[0].invert_yaxis()
-show(draw.Plot(fig, {"start": start, "mean loss": slow, "right": right}), "q08-cells")
+shown |= {f"right in the end, {name}": (name, right) for name in TASKS}
+means = {title: np.array([of[name, *cell].mean() for cell in CELLS]) for title, (name, of) in shown.items()}
+show(draw.Plot(fig, means), "q08-cells")  # one number for each cell, from top to bottom
 
 # %% [markdown]
-# Each label says whether tied, then $\sigma$, then the factor. The dotted line is the loss of guessing. Two bars stick
-# out in the first panel: tied with $\sigma = 1$. There the logits are far too large, and the model starts sure of
-# itself and wrong. (The reversal it had not learnt by the end.)
+# Each label says whether tied, then $\sigma$, then the factor: blue with it, hatched orange without. Dots are seeds;
+# the dotted line is the loss of guessing. Two bars stick out in the first panel: tied with $\sigma = 1$. There the
+# logits are far too large, and the model starts sure of itself and wrong. (The reversal it has not learnt by the end.)
 #
 # Now compare blue with orange where $\sigma = 1/\sqrt D$. Where content counts, the factor helps. Where the place
-# counts, it *hurts*: small words let the places speak.
+# counts, it *hurts*: small words let the places speak. (Untied, with $\sigma = 1$ *and* the factor, words are 8 times
+# as large as places, and the reversal is not learnt at all.)
 
 # %%
 small_std = 32**-0.5
@@ -177,7 +183,7 @@ claim(
 # %%
 without = [right[name, tied, False, small_std] for name in TASKS for tied in (True, False)]
 claim(
-    "q08.5", "It is for numerical stability: without it, training fails", "wrong answers without the factor, worst of "
+    "q08.5", "The factor is for numerical stability: without it, training fails", "wrong answers without it, worst of "
     "the two tasks, tied and not", 1 - np.min(without, axis=0), "> 0.1", "REFUTED", usual=True,
     reason="all learn, nothing overflows. A bad start can come from the table as output layer, without the factor",
 )  # fmt: skip
@@ -185,7 +191,7 @@ claim(
 # %%
 gain = {name: slow[name, True, False, small_std] / slow[name, True, True, small_std] for name in TASKS}
 claim(
-    "q08.6", "It makes learning faster", "mean loss without the factor, over that with it: by content, then by place",
+    "q08.6", "The factor makes learning faster", "mean loss without it, over that with it: by content, then by place",
     [*gain["by content"], *gain["by place"]], "> 1", "NOT SETTLED", seeds=[*SEEDS, *SEEDS],
     reason="faster where the answer depends on the words, slower where it depends on their places",
 )  # fmt: skip

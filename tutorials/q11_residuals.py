@@ -43,13 +43,12 @@ def spread(x):
 ids = np.random.default_rng(0).integers(1, V + 1, (B, T))
 for residual in (True, False):
     spreads = [f"{spread(states(reader(N, residual).double(), ids).data):.1e}" for N in (1, 2, 3, 4)]
-    print("skips" if residual else "no skips", spreads)
+    print("skips   " if residual else "no skips", "after 1, 2, 3, 4 layers:", *spreads)
 
 # %% [markdown]
-# The second answer first: $3 \cdot 10^{-16}$, the last digit of a float. After four layers nobody can tell the tokens
-# apart. Look closer: with and without feed-forward networks (FFN), with the mask of a decoder, with and without norms.
-# The weights are random, and the gradients start from random numbers at the top. Attention makes of each token a query
-# and a value; $W_Q$ and $W_V$ are the matrices that do.
+# The second answer first: $3 \cdot 10^{-16}$, nothing but rounding. After four layers nobody can tell the tokens apart.
+# Look closer: with and without feed-forward networks (FFN), norms, the mask of a decoder. Weights are random, and
+# gradients start from random numbers at the top. $W_Q$, $W_K$, $W_V$ make of a token its query, key and value.
 #
 # ## See it
 
@@ -95,11 +94,12 @@ show(draw.Plot(fig, {name: numbers.mean(axis=1) for name, numbers in start.items
 # %% [markdown]
 # ## Left: without skips the tokens become one
 # Attention takes means. Each token goes home with a mean of all tokens, and means differ less than what they are the
-# means of. Once the tokens differ by little, say $\varepsilon$, they also ask nearly the same question, get nearly the
-# same weights, and so nearly the same mean: the difference falls to a *power* of $\varepsilon$, from 0.2 to 0.002 to
-# 0.000000002. This is **rank collapse**: the matrix of all tokens ends with equal rows, which is rank 1. FFN and norm
-# work on each token alone, and do not stop it. The skip does: $x + f(x)$ contains $x$. With the mask of a decoder the
-# fall is slower, since each token takes the mean of another set, those before it.
+# means of. Once tokens differ by little, say $\varepsilon$, so do the queries and so do the keys: the *weights* of two
+# queries differ by about $\varepsilon^2$. Weights sum to 1, so only what differs in the values counts, $\varepsilon$
+# again: two results differ by about $\varepsilon^3$, and it goes from 0.2 to 0.002 to 0.000000002. This is **rank
+# collapse**: the matrix of all tokens ends with equal rows, which is rank 1. FFN and norm work on each token alone, and
+# do not stop it. The skip does: $x + f(x)$ contains $x$. With the mask of a decoder the fall is slower, since each
+# token takes the mean of another set, those before it.
 #
 # ## Middle: and the gradient of the first layer?
 # The chain rule, for $x_{n+1} = f_n(x_n)$ and $x_{n+1} = x_n + f_n(x_n)$, with $J_n$ the table of all slopes of $f_n$:
@@ -109,7 +109,7 @@ show(draw.Plot(fig, {name: numbers.mean(axis=1) for name, numbers in start.items
 #
 # A product of many small things is very small; with the skip there is a 1 in each factor. For the model *without norms*
 # that is right: $10^{-7}$ against $10^2$. But the paper's model has norms. A norm stretches a vector of size $c$ by
-# $1/c$, and on the way back its gradient, too. So the smallness cancels; your first number should be near 1.
+# $1/c$, and on the way back its gradient, too. So the smallness cancels. Your first number: it does not shrink.
 
 
 # %%
@@ -126,7 +126,7 @@ claim(
 
 # %%
 claim(
-    "q11.2", "Without norms, residuals stop the first layer's gradient from vanishing", "the same, all norms left out",
+    "q11.2", "Without norms, residuals stop the first layer's gradient from vanishing", "W_V, N = 8, without / with",
     against("no norms, no skips", "no norms", 1), "< 0.01", "SUPPORTED", usual=True,
 )  # fmt: skip
 
@@ -146,7 +146,7 @@ claim(
 
 # %%
 claim(
-    "q11.4", "And so the last layer gets no gradient for where to look", "last W_Q at N = 8, without skips / with",
+    "q11.4", "Without residuals the last layer gets no gradient for W_Q", "last W_Q at N = 8, without skips / with",
     against("no skips", "as in the paper", 2), "< 1e-6", "SUPPORTED",
 )  # fmt: skip
 
@@ -219,15 +219,16 @@ claim(
 
 # %% [markdown]
 # ## The ledger: which way did the gradient come?
-# The gradient of $x$ is a sum: what came past $f$ and what came through it, each with a share. Multiplied out, all the
-# $(I + J_n)$ are a sum over $2^{2N}$ ways. How many parts does a way cross? At the start mostly none; trained, 1 or 2.
+# The gradient of $x$ came past $f$ and through it, each with a share (if negative, it works against the rest).
+# Multiplied out, all $(I + J_n)$ are $2^{2N}$ ways. How many parts do they cross? At first mostly 0; trained, 1 or 2.
 
 # %%
 records, shares, (ids, labels) = {}, {}, task(np.random.default_rng(0))
 for name, model in {"at the start": reader(4, True, causal=True), "trained": trained[4, True]}.items():
     with mg.record(model) as records[name]:
         loss = mg.ops.cross_entropy(model(ids).flatten(0, -2), labels.reshape(-1), ignore_index=toys.NOTHING)
-        shares[name] = mg.trace.crossing_shares(loss, model.embed.weight)
+        crossed = mg.trace.crossing_shares(loss, model.embed.weight)
+        shares[name] = {count: round(share, 3) for count, share in crossed.items()}
         loss.backward()
 show(draw.residual_ledger(records), "q11-ledger")
 # %%

@@ -34,8 +34,7 @@ def model(norm="layer", seed=0, N=2, **changes):
 
 # %% [markdown]
 # ## See it
-# Three sentences of four tokens; the third has two words and is filled up with padding. In each picture one set of
-# numbers that share a mean and a mean square is marked.
+# Three sentences of four tokens, the last filled up with padding. Marked: numbers that share mean and mean square.
 
 # %%
 with draw.figure(7, 4, axes_grid=False) as fig:
@@ -48,7 +47,7 @@ with draw.figure(7, 4, axes_grid=False) as fig:
         axes.hlines([3.5, 7.5], -0.5, 5.5, color="black", lw=1)
         axes.set(title=f"{name}: one {'token' if name == 'LayerNorm' else 'feature of all tokens'}", xlabel="feature")
         axes.set(yticks=range(12), yticklabels=[f"sentence {b}, token {t}" for b in range(3) for t in range(4)])
-show(draw.Plot(fig, {}), "q12-sets")
+show(draw.Plot(fig, {"LayerNorm": "6 numbers of a token", "BatchNorm": "12 numbers, 2 of them padding"}), "q12-sets")
 
 # %% [markdown]
 # ## What a norm does, forwards and backwards
@@ -60,8 +59,9 @@ show(draw.Plot(fig, {}), "q12-sets")
 # with a small $\varepsilon$ against division by 0; $w$ and $b$ are learnt, a pair for each feature. RMSNorm leaves out
 # $\mu$ and $b$, and divides a token by $\sqrt{\frac1n \sum_i x_i^2 + \varepsilon}$. Both do the same in training and in
 # use. BatchNorm keeps running means of $\mu$ and $\sigma^2$ in training, and takes these in use: no batch any more.
-# Let $L$ be the loss, and $g_i = w\, \partial L / \partial y_i$ its gradient by $\hat x_i$. Every $x_j$ moves $\mu$ and
-# $\sigma$, and by them all results. The chain rule, with $\varepsilon = 0$:
+# Let $L$ be the loss, and $g_i = w\, \partial L / \partial y_i$ its gradient by $\hat x_i$. Every $x_i$ acts on its own
+# result, and through $\mu$ and $\sigma$ on all: three terms. (With $\varepsilon = 0$, so that
+# $\partial \mu / \partial x_i = 1/n$ and $\partial \sigma / \partial x_i = \hat x_i / n$.)
 #
 # $$\frac{\partial L}{\partial x_i} = \frac1\sigma \Big( g_i - \frac1n \sum_j g_j
 #   - \hat x_i\, \frac1n \sum_j g_j \hat x_j \Big)$$
@@ -129,7 +129,7 @@ claim(
 # %% [markdown]
 # Padding can be mended: tell the norm which places are words (dashed). The left picture the usual answer forgets. The
 # mask is right, and yet an earlier place knows of a later token, through the mean. **In training BatchNorm breaks the
-# mask.** With more sentences the leak falls, about as $1/B$: from 0.9 for one sentence to 0.01 for 64.
+# mask.** With more sentences the leak falls, about as $1/B$: from nearly 1 for one sentence to 0.01 for 64.
 
 # %%
 claim(
@@ -170,8 +170,7 @@ claim(
 )  # fmt: skip
 
 # %% [markdown]
-# In training it beats the dice. In use, with remembered means, the leak is closed, and it does worse than a model that
-# has learnt nothing, for it relied on what is no longer there.
+# In training it beats the dice. In use, with remembered means, the leak is closed, and it does worse than guessing.
 #
 # ## Where does the norm stand?
 # **Post-norm**, the paper: $y = \mathrm{norm}(x + f(x))$. **Pre-norm**: $y = x + f(\mathrm{norm}(x))$, and one norm at
@@ -213,12 +212,12 @@ with draw.figure(8, 3) as fig:
     right.set(title="loss, N = 8, learning rate 0.01", xlabel="step", ylim=(0, 3))
     left.legend(fontsize=draw.SMALL)
     right.legend(fontsize=draw.SMALL)
-show(draw.Plot(fig, {"post": profiles[False], "pre": profiles[True]}), "q12-where")
+show(draw.Plot(fig, {"post": profiles[False].mean(axis=0), "pre": profiles[True].mean(axis=0)}), "q12-where")
 
 # %%
 claim(
     "q12.6", "It does not matter where the norm stands", "loss after training, post-norm minus pre-norm, no warm-up",
-    (curves[False, 1] - curves[True, 1])[:, -10:].mean(axis=1), "< 0.5", "REFUTED", reason="only post-norm needs it",
+    (curves[False, 1] - curves[True, 1])[:, -10:].mean(axis=1), "< 0.5", "REFUTED", reason="post-norm needs warm-up",
 )  # fmt: skip
 
 # %%
@@ -229,10 +228,11 @@ claim(
 
 # %%
 last = {f: [profile(False, s, f)[-1] / profile(True, s, f)[-1] for s in seeds] for f in (2, 0.5, 0.1)}
-print({f: f"{np.mean(ratios):.2f} +- {np.std(ratios, ddof=1):.2f}" for f, ratios in last.items()})
+print({f"matrices x {f}": f"{np.mean(ratios):.2f} +- {np.std(ratios, ddof=1):.2f}" for f, ratios in last.items()})
 claim(
-    "q12.8", "It is so however the weights begin", "the same, all matrices a tenth as large", last[0.1], "> 1.5",
-    "REFUTED", reason="the line is half as much again; small layers add little, and x hardly grows",
+    "q12.8", "Near the output, post-norm has the larger gradients, however the weights begin", "last layer, post-norm "
+    "/ pre-norm, matrices a tenth as large", last[0.1], "> 1.5", "REFUTED",
+    reason="the line is half as much again; small layers add little, and x hardly grows",
 )  # fmt: skip
 
 # %% [markdown]

@@ -12,8 +12,8 @@
 # training and in use."
 #
 # **Predict.** A network learns with batches of 64. Now we normalise within *groups* of 2, 4, 16 of the 64: the same
-# examples, the same steps, only means of fewer. With all 64 it gets about 85 % right; guessing gives 40 %. How many
-# with groups of 4? And of 2? Write down two numbers.
+# examples, the same steps, only means of fewer. With all 64 it gets about 85 % right; to name always the most frequent
+# of the three classes gives about 40 %. How many with groups of 4? And of 2? Write down two numbers.
 
 # %%
 import numpy as np
@@ -26,7 +26,7 @@ D, EPS, MOMENTUM = 32, 1e-5, 0.1
 
 
 class BatchNorm(nn.Module):
-    """Normalise D features over groups of G examples; `shake` their means and sizes afterwards, by chance."""
+    """Normalise D features over groups of G examples; later we also `shake` their means and sizes, by chance."""
 
     def __init__(self, G=64, shake=0.0):
         super().__init__()
@@ -76,8 +76,8 @@ print("and in use:", abs(own.eval()(mg.tensor(x)).data - library.eval()(mg.tenso
 # What would shift or stretch the whole feature is taken out, and each example has a part in the gradient of the others.
 #
 # ## See it: what one example gets depends on the others
-# Left: a batch as a table. The coloured numbers share a mean, one column each. Right: one example, always the same, in
-# 200 batches with other examples, each of $B$. What becomes of one feature? (A dot is a batch.)
+# Left: a batch as a table. The dark column is one feature; its numbers share a mean, as those of each column do.
+# Right: one example, with 0.5 there, in 200 batches (the dots) with other examples, $B$ in all. What becomes of 0.5?
 
 # %%
 sizes, slopes, clouds = (2, 4, 8, 16, 32, 64, 128), [], {}
@@ -103,7 +103,7 @@ show(draw.Plot(fig, clouds), "q13-noise")
 # %%
 print(f"the noise falls as B to the power of {np.mean(slopes):.2f} +- {np.std(slopes, ddof=1):.2f}")
 claim(
-    "q13.1", "BatchNorm adds noise that falls as 1 / sqrt(B)", "distance of the exponent from -1/2",
+    "q13.1", "BatchNorm adds noise that falls as 1 / sqrt(B)", "distance of the exponent from -1/2, B = 8 to 128",
     [abs(slope + 0.5) for slope in slopes], "< 0.2", "SUPPORTED",
 )  # fmt: skip
 
@@ -112,9 +112,9 @@ claim(
 # are. This noise is sometimes welcome, as dropout is; mostly it is the price.
 #
 # ## Measure: what it is good for
-# A network of six layers, 32 features each, has to sort points of 8 numbers into three classes. The points are not
-# centred, and nobody has scaled them. Plain gradient descent, several learning rates: without a norm, with BatchNorm,
-# and with LayerNorm, which normalises the 32 features of one example and never looks at the others.
+# A network of six layers, 32 features each, has to sort points of 8 numbers into three classes. The points are neither
+# centred nor scaled. Plain gradient descent, several learning rates: without a norm, with BatchNorm, and with
+# LayerNorm, which normalises the 32 features of one example and never looks at the others. ("Shaken" comes below.)
 
 
 # %%
@@ -194,13 +194,13 @@ claim(
 claim(
     "q13.4", "It helps because the inputs of a layer no longer drift", "shaken, at a learning rate of 1, minus none",
     list(sweep["BatchNorm, shaken"][-2] - sweep["none"][-2]), "< 0.1", "REFUTED", usual=True,
-    reason="with inputs that drift on purpose nearly all of the gain is still there",
+    reason="with inputs that drift on purpose most of the gain is still there",
 )  # fmt: skip
 
 # %% [markdown]
-# What is it then? One part is plain: weights that are twice as large give the same output, as the norm divides by the
-# size. So a step that was too long makes weights large, and large weights turn less in the next step. The norm brakes
-# by itself. That explains the flat curve at high rates; how much of the rest it explains is still being argued about.
+# What is it then? One part is plain: weights twice as large give the same output, as the norm divides by the size. So a
+# step that was too long makes weights large, and these turn less in the next step: the norm brakes by itself. It cannot
+# be all, as LayerNorm brakes, too, and its curve falls at high rates. The rest is still argued about.
 #
 # ## What it costs: small groups, and two ways to behave
 
@@ -216,7 +216,7 @@ with draw.figure(6, 3) as fig:
     axes = fig.subplots()
     for rows, name, colour, marker in zip(accuracy, ("in training", "in use"), (draw.VERMILLION, draw.BLUE), "so"):
         axes.errorbar(groups, rows.mean(1), rows.std(1), color=colour, marker=marker, ms=5, capsize=2, label=name)
-    axes.plot(groups, differs.mean(1), color=draw.GREEN, marker="^", ls="--", label="another answer in use")
+    axes.plot(groups, differs.mean(1), color=draw.GREEN, marker="^", ls="--", label="the two answers differ")
     axes.set(xscale="log", xticks=groups, xticklabels=groups, ylim=(0, 1), xlabel="examples that share a mean, of 64")
     axes.set_title("share of new points that are right")
     axes.minorticks_off()

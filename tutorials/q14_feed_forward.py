@@ -12,9 +12,10 @@
 # **activation**. $T$ is the number of words in a text.
 #
 # **Predict.** We draw a random table with 8 x 8 entries. A model reads random words (there are 8), and at each place
-# $i$ it must say the entry in the row of word $i-1$ and the column of word $i-3$. It has one layer of attention, two
-# heads, and **no** FFN. Guessing is right in 0.125 of all cases. How often is this model right? And with *four* heads
-# and not a parameter more?
+# $i$ it must say the entry in the row of word $i-1$ and the column of word $i-3$. It has one layer of attention with
+# two **heads** (two looks at the text, side by side), and **no** FFN. Guessing is right in 0.125 of all cases. How
+# often is this model right after 400 steps of training? And with *four* heads, of half the size, so that there is not a
+# parameter more? Write down two numbers.
 #
 # ## See it: the same network at every place
 # A text of ten words, three different ones, without positions. Below are the hidden units at each place.
@@ -33,7 +34,7 @@ mg.manual_seed(0)
 ffn = mt.FeedForward(d_model=16, dim_feedforward=24).double()
 text = list("abaacbccab")
 vectors = dict(zip("abc", np.random.default_rng(0).normal(size=(3, 16))))
-with nn.capture(ffn, "post") as seen:
+with nn.capture(ffn, "post") as seen:  # the name of what comes out of the activation
     ffn(mg.tensor(np.array([[vectors[word] for word in text]])))
 hidden = seen["post"].data[0]  # (T, F)
 with draw.figure(6, 3.6, axes_grid=False) as fig:
@@ -45,8 +46,8 @@ with draw.figure(6, 3.6, axes_grid=False) as fig:
 show(draw.Plot(fig, {"hidden": hidden}), "q14-columns")
 
 # %% [markdown]
-# Every *a* has the same column, wherever it stands. One network slides along the text. White cells are zeros: of every
-# word about half of the units are silent, and which half says something about the word.
+# Every *a* has the same column, wherever it stands: one network slides along the text. The palest cells are zeros. For
+# every word about half of the units are silent, and which half says something about the word.
 #
 # ## Measure: formula, sharing, context, parameters
 # If each place had a network of its own, it would matter where a vector stands. So we shuffle the places, $\pi$: is
@@ -209,7 +210,8 @@ claim(
 
 # %% [markdown]
 # ## Four heads, no FFN, and yet
-# The models with two and with four heads have exactly the same number of parameters. Where does the "and" come from?
+# Your two numbers: about 0.8 with two heads, and nearly 1 with four. Their parameters are equally many. Where does the
+# "and" come from?
 # Let a head look at *both* words, with scores $s(a)$ for the word $a$ at $i-1$ and $t(b)$ for the word $b$ at $i-3$.
 # The softmax gives $a$ the weight
 #

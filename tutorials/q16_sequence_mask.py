@@ -41,8 +41,8 @@ found = {seed: lens.dependency(translator(seed), src, tgt) for seed in SEEDS}
 show(lens.dependency_matrices(found[0]), "q16-who")
 
 # %% [markdown]
-# Rows are outputs, columns are inputs. Encoder by source: full. Decoder by source, too. Decoder by target: a triangle,
-# with its diagonal: a place sees the earlier words *and the one it stands on*, because what it must say is the next.
+# Rows are outputs, columns inputs. Encoder and decoder by source: full. Encoder by target: nothing. Decoder by target:
+# a triangle with its diagonal. A place sees earlier words *and the one it stands on*, as it must say the next.
 
 # %%
 claim(
@@ -187,22 +187,20 @@ for seed in SEEDS:
             losses[name] = train(model, task, 500, lr=1e-2, seed=seed)
             forced[name].append(accuracy(model, task))
             free[name].append(free_running(model, text))
-
-# %%
 with draw.figure(9, 3.2) as fig:
     left, right = fig.subplots(1, 2)
-    colours = {"correct": draw.BLUE, "mask after softmax": draw.GREEN}
+    looks = {"correct": "-", "mask after softmax": "--"}
     for name, curve in losses.items():
-        left.semilogy(curve[::10], "-" if name in colours else ":", color=colours.get(name, draw.VERMILLION))
-    left.set(title="loss, one seed; blue: correct, green: mask\nafter softmax, dotted: the rest", xlabel="steps / 10")
-    circles = right.plot([*forced.values()], range(len(EDITS)), "o", color=draw.BLUE, mfc="none")
+        left.semilogy(curve[::10], looks.get(name, ":"), color=draw.BLUE if name in looks else draw.VERMILLION)
+    left.set(title="loss, one seed; solid: correct, dashed: mask\nafter softmax, dotted: the rest", xlabel="steps / 10")
+    circles = right.plot([*forced.values()], range(len(EDITS)), "o", color=draw.BLUE, mfc="none", ms=9)
     squares = right.plot([*free.values()], range(len(EDITS)), "s", color=draw.VERMILLION)
     right.axvline(1 / V, color=draw.GREY, ls=":")
     right.set_yticks(range(len(EDITS)), EDITS)
     right.set(title="right answers (dotted: guessing)", xlim=(0, 1.05))
     right.invert_yaxis()
     right.legend([circles[0], squares[0]], ["teacher forced", "free running"], loc="center")
-show(draw.Plot(fig, {"teacher forced": forced, "free running": free}), "q16-two-numbers")
+show(draw.Plot(fig, {f"{n}, forced, free": np.mean([forced[n], free[n]], axis=1) for n in EDITS}), "q16-two-numbers")
 
 # %%
 claim(
@@ -239,8 +237,9 @@ claim(
 
 # %% [markdown]
 # ## What the usual answer gets wrong, where it is right, and when
-# It is right, to the bit. Three things are missing. A position sees *itself*, too. The mask serves *training*: it makes
-# one pass out of $T$; when the decoder writes, there is no future to hide. And the labels must be shifted by one.
+# Your two numbers: without a mask all is right with teacher forcing, free running hardly more than by guessing. The
+# usual answer is right, to the bit, but three things are missing. A position sees *itself*, too. The mask serves
+# *training*: one pass instead of $T$; in writing there is no future to hide. And the labels must be shifted by one.
 #
 # **When is a leak dangerous?** When it is easier than the honest way. Nothing in training warns you: the loss of a
 # leaking model mostly falls faster. Let the model write before you believe a number.

@@ -8,9 +8,9 @@
 # **The usual answer:** "All positions, heads and the feed-forward network are computed in parallel, and so are the
 # layers. Decoding is serial, some methods change that."
 #
-# **Predict.** We call two operations a chain if the second needs the result of the first. In a model with one layer the
-# longest chain through the decoder has some 80 operations, while it reads a target of 4 words. How long is it with 16
-# words? With four layers? And when it *writes* 16 words?
+# **Predict.** Operations are a **chain** if each needs the result of the one before. In a model with one layer the
+# longest chain through the decoder has 86 operations, while it *reads* a target of 4 words. How long is it with 16
+# words? With four layers? And when it *writes* 16 words? Write down three numbers.
 #
 # ## The smallest code
 # Every operation on tensors is recorded on a **tape**, in order, with its arguments. So we know who waits for whom. Let
@@ -81,7 +81,7 @@ with draw.figure(7.5, 3) as fig:
         axes.set_xticks(LENGTHS, LENGTHS)
         axes.minorticks_off()
     axes.legend()
-show(draw.Plot(fig, found), "q17-chains")
+show(draw.Plot(fig, {f"{n} words, chain and work": found[n] for n in LENGTHS}), "q17-chains")
 
 # %% [markdown]
 # Left: reading is as fast for 16 words as for 2, if only there are processors enough: a chain of 86. Writing takes a
@@ -185,7 +185,9 @@ with draw.figure(6, 2.8) as fig:
     axes.axvline(0.25, color=draw.GREY, ls=":", label="guessing")
     axes.set(xlabel="right without its own earlier words", xlim=(0, 1), ylabel="calls for each word", ylim=(0, 1.05))
     axes.legend(fontsize=draw.SMALL, loc="lower right")
-show(draw.Plot(fig, {"calls": calls, "right": right, "alone": alone}), "q17-jacobi")
+numbers = {"right": right, "right without its own earlier words": alone, "calls for each word": calls}
+numbers = {f"{task}, {what}": np.array(of[task]) for task in TASKS for what, of in numbers.items()}
+show(draw.Plot(fig, numbers), "q17-jacobi")
 
 # %%
 # A method changes something, we say, if it saves a tenth of the calls or more.
@@ -232,10 +234,11 @@ claim(
 # - **Wrong:** layers. They wait for each other: four layers have a chain of 326. (A *pipeline* lets layer 2 work on one
 #   text while layer 1 works on the next. More texts at a time, no text sooner.)
 # - **Writing is serial**, and a KV cache leaves it so: it saves work. Guess and correct gives the same text in fewer
-#   calls **when** words depend on the source more than on each other, and hardly fewer when each needs the last. What
-#   counts is how the *model* does it: of twelve that learnt to copy, begun with other random weights, one needed a
-#   call for nearly every word. It must find its place in the source by its own last words. And it pays only where
-#   processors are idle: every call computes all places that are open.
+#   calls **when** words depend on the source more than on each other (copied, nine words took about five calls), and
+#   hardly fewer when each needs the last (running sums: nearly nine). What counts is how the *model* does it: of twelve
+#   that learnt to copy, begun with other random weights, one needed a call for nearly every word. It must find its
+#   place in the source by its own last words. And it pays only where processors are idle: every call computes all
+#   places that are open.
 #
 # Chains count a sum of $n$ numbers as one operation. Really it takes $\log_2 n$ additions after each other, at best.
 #

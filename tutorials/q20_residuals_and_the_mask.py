@@ -34,7 +34,7 @@ def decoder(seed=0, **changes):
 
 text = [3, 7, 4, 9, 5, 8, 11, 6]
 found = lens.dependency(decoder(), text)
-found
+show(found, "q20-verdict")
 
 # %% [markdown]
 # ## See it
@@ -103,7 +103,7 @@ claim(
 # An instrument that has only ever said "all is well" has said nothing. Eight mistakes that people make, each planted
 # alone, all but the two that are about the whole model in layer 1 (of 0, 1, 2). The laboratory is given the model, and
 # nothing about the mistake. When a cell leaks it follows the change, step by step, to the first step at which a result
-# knows what it must not, and names that.
+# knows what it must not. It prints a name for the mistake, if it knows one, and that step with its module and line.
 
 
 # %%

@@ -7,7 +7,7 @@ from tutorials.checks import locked
 
 HINTS = (
     "All statistics are over axis 0: one mean and one variance for each feature.",
-    "Two variances: y has the one divided by n, remembered is that by n - 1. Momentum is the share of the new.",
+    "Two variances: y has the one divided by B, remembered is that by B - 1. Momentum is the share of the new.",
     "Take rows = x[real] for all statistics, and apply them to all of x. new = old + momentum * (batch - old).",
 )
 
