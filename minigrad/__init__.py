@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels, nn, ops, optim, random, torchfile
+from . import creation, kernels, nn, ops, optim, random, torchfile
 from .checkpoint import load, save
 from .core import DTypeError, GradError, ShapeError, enable_grad, is_grad_enabled, no_grad
 from .creation import (
@@ -32,7 +32,6 @@ from .creation import (
     roll,
     softmax,
     stack,
-    tensor,
     tril,
     triu,
     zeros,
@@ -64,6 +63,7 @@ from .tensor import Tensor
 from .trace import AnomalyError, compare, detect_anomaly, record
 from .version import __version__
 
+tensor = creation.tensor  # once more: for a type checker, the name is that of the module in the lines above
 float32, float64, int32, int64 = np.float32, np.float64, np.int32, np.int64
 uint8, bool_, long, float, double = np.uint8, np.bool_, np.int64, np.float32, np.float64
 

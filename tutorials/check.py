@@ -51,7 +51,7 @@ def lessons() -> list[str]:
     return sorted(path.stem for path in CHECKS.glob("*.py") if path.stem != "__init__")
 
 
-def properties(lesson: str) -> Iterator[Callable[[Any, np.random.Generator], None]]:
+def properties(lesson: str) -> Iterator[Callable[[Any, np.random.Generator], object]]:
     """The properties that an answer is held to, in order: functions of (answer, random generator)."""
     module = importlib.import_module(f"tutorials.checks.{lesson}")
     for name, thing in vars(module).items():

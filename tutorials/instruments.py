@@ -286,12 +286,12 @@ def build(folder: Path, quick: bool = False) -> Path:
     names = names_of(trainer) | {"batch": batch, "film": film, "history": trainer.history}
     sections = [draw.exhibit(each, names, folder) for each in ON_THE_TRANSLATOR]
 
-    deep = {"num_encoder_layers": 6, "num_decoder_layers": 6}
+    deep: dict[str, Any] = {"num_encoder_layers": 6, "num_decoder_layers": 6}
     post, pre = (train(10 if quick else 3000, norm_first=first, **deep) for first in (False, True))
     names["trained"] = f"post-norm: {result(post)}\npre-norm:  {result(pre)}"
     names |= {"post": seen(post), "pre": seen(pre), "post_paths": paths(post), "pre_paths": paths(pre)}
     names |= {"post_model": post.translator.model, "pre_model": pre.translator.model}
-    very_deep = {"num_encoder_layers": 12, "num_decoder_layers": 12}
+    very_deep: dict[str, Any] = {"num_encoder_layers": 12, "num_decoder_layers": 12}
     steps = (0, 2, 5) if quick else (0, 10, 50)
     names["dying"] = {f"after {n} steps": seen(train(n, warm_up=False, **very_deep)) for n in steps}
     sections += [draw.exhibit(each, names, folder) for each in ON_DEEP_ONES]
@@ -304,7 +304,7 @@ def build(folder: Path, quick: bool = False) -> Path:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("build/instruments"))
     parser.add_argument("--quick", action="store_true", help="train less: to see that it works, not what it shows")
     arguments = parser.parse_args()

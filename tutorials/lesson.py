@@ -10,7 +10,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -64,7 +64,7 @@ def claim(
     id: str,
     statement: str,
     statistic: str,
-    values: Sequence[float],
+    values: Iterable[Any],
     needs: str,
     verdict: str,
     *,
