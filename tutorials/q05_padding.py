@@ -241,7 +241,7 @@ claim(
 # ## What the usual answer gets wrong, where it is right, and when
 # - **Right:** in a row with at least one real key, adding $-10^9$ does what it should, in every precision.
 # - **Wrong:** in a row without real keys it masks nothing in `float64`, spreads evenly in `float32`, and is NaN in
-#   `float16`. Replacing by $-10^9$ spreads evenly; $-\infty$ is NaN, and one such row spoils $W_V$ and $W_O$.
+#   `float16`. Replacing by it spreads evenly, in `float16` it is NaN; $-\infty$ always is, and spoils $W_V$ and $W_O$.
 # - **Left out:** the keys of cross-attention, the loss, and what it is divided by. A padding mask is four masks.
 # - **When:** if no row can be without keys, any of the ways will do. If one can, choose: a boolean mask, and 0.
 #

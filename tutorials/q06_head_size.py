@@ -70,30 +70,23 @@ show(draw.Plot(fig, {"heads": HEADS} | lines), "q06-cost")
 # and *rises* with the number of heads.
 
 # %%
-claim(
-    "q06.1", "Smaller heads: fewer parameters than as many heads of full size", "parameters, K = D over K = D / H, "
-    "exact, H = 2, 8, 32", [whole[H][0] / cut[H][0] for H in (2, 8, 32)], "> 1.5", "SUPPORTED", seeds=[2, 8, 32],
-    usual=True, reason="This is what K = D / H is for: H heads at the price of one.",
-)  # fmt: skip
-
-# %%
-claim(
-    "q06.2", "Smaller heads: fewer parameters than one head of full size", "parameters of 1 head less those of H, "
-    "exact, H = 2, 8, 32", [cut[1][0] - cut[H][0] for H in (2, 8, 32)], "> 0", "REFUTED", seeds=[2, 8, 32], usual=True,
-)  # fmt: skip
-
-# %%
-claim(
-    "q06.3", "More and smaller heads are cheaper than one", "products, 1 head less H, exact, H = 2, 8, 32",
-    [cut[1][1] - cut[H][1] for H in (2, 8, 32)], "> 0", "REFUTED", seeds=[2, 8, 32], usual=True,
-    reason="Equal, to the last operation; the softmax becomes dearer.",
-)  # fmt: skip
+tried = {"seeds": [2, 8, 32], "over": "numbers of heads"}
+[
+    claim("q06.1", "Smaller heads: fewer parameters than as many heads of full size", "parameters, K = D over D / H",
+          [whole[H][0] / cut[H][0] for H in tried["seeds"]], "> 1.5", "SUPPORTED", usual=True, **tried,
+          reason="This is what K = D / H is for: H heads at the price of one."),
+    claim("q06.2", "Smaller heads: fewer parameters than one head of full size", "parameters of 1 head less those of H",
+          [cut[1][0] - cut[H][0] for H in tried["seeds"]], "> 0", "REFUTED", usual=True, **tried),
+    claim("q06.3", "More and smaller heads are cheaper than one", "operations in products, 1 head less H",
+          [cut[1][1] - cut[H][1] for H in tried["seeds"]], "> 0", "REFUTED", usual=True, **tried,
+          reason="Equal, to the last operation; the softmax becomes dearer."),
+]  # fmt: skip
 
 # %%
 doubled = [np.log2(cost(8, 2 * K)[1] / cost(8, K)[1]) for K in (4, 8, 16)]
 claim(
     "q06.4", "The cost is quadratic in the dimension of a head", "exponent of K in the operations of products, "
-    "exact, K = 4, 8, 16", doubled, "> 1.5", "REFUTED", seeds=[4, 8, 16], usual=True,
+    "K = 4, 8, 16", doubled, "> 1.5", "REFUTED", seeds=[4, 8, 16], over="sizes", usual=True,
     reason="Linear. Quadratic it is in D, through the matrices, if all of H K = D grows.",
 )  # fmt: skip
 
