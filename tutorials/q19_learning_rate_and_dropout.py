@@ -14,9 +14,7 @@
 #
 # ## The formula
 # Let $w$ be the warm-up, in steps. Which of the two numbers is smaller? Multiply both by $step^{0.5}\, w^{1.5}$:
-#
-# $$step \cdot w^{-1.5} < step^{-0.5} \iff step^{1.5} < w^{1.5} \iff step < w.$$
-#
+# $step \cdot w^{-1.5} < step^{-0.5} \iff step^{1.5} < w^{1.5} \iff step < w.$
 # So the rate grows in a straight line until step $w$, and then falls as $1/\sqrt{step}$. At step $w$ is the **peak**,
 # $(d_{model}\, w)^{-0.5}$. Longer warm-up: a slower start *and* a lower peak. In the paper: $d_{model}$ 512, $w$ 4000.
 
@@ -40,10 +38,15 @@ with draw.figure(7, 2.7) as fig:
 show(draw.Plot(fig, {w: (512 * w) ** -0.5 for w in (4000, 8000)}), "q19-formula")
 
 # %%
+error = []
+for seed in SEEDS:
+    rng = np.random.default_rng(seed)
+    D, w, step = rng.integers(1, 2000), rng.integers(1, 5000), rng.integers(1, 20000, 1000)
+    written = D**-0.5 * np.minimum(step**-0.5, step * w**-1.5)
+    error.append(max(abs([mt.noam(D, w)(taken) for taken in step - 1] / written - 1)))
 claim(
-    "q19.1", "The formula goes up, then down, with the peak at the end of the warm-up", "step of the peak / warm-up",
-    [(1 + np.argmax([mt.noam(D, w)(taken) for taken in range(3 * w)])) / w for D, w in ((64, 30), (512, 400))],
-    "== 1", "SUPPORTED", usual=True,
+    "q19.1", "The rate is as the usual answer writes it, for any D, warm-up and step", "largest relative difference",
+    error, "< 1e-12", "SUPPORTED", usual=True,
 )  # fmt: skip
 
 # %% [markdown]
@@ -93,10 +96,9 @@ show(draw.Plot(fig, {norm: losses.mean(axis=-1) for norm, losses in loss.items()
 ]  # fmt: skip
 
 # %% [markdown]
-# Adam, the optimiser, divides each gradient by its usual size. In the first step it knows one gradient, $g$, and moves
-# by $\mathrm{lr} \cdot g / |g|$: every parameter a full step, be the reason good or not. After a post-norm only a
-# direction is left, and if $f(x)$ is large beside $x$, many such steps together may turn it for good. If that is the
-# reason, small matrices should help, since they make a small $f(x)$. We halve all of them at the start:
+# Adam, the optimiser, divides each gradient by its usual size. Its first step is $\mathrm{lr} \cdot g / |g|$: every
+# parameter moves a full step, be the reason good or not. After a post-norm only a direction is left, and if $f(x)$ is
+# large beside $x$, such steps may turn it for good. Then small matrices should help. We halve all of them at the start:
 
 # %%
 claim(
@@ -112,15 +114,13 @@ claim(
 claim(
     "q19.5", "The formula gives a good rate for any model and length of training", "last loss, peak at step 60, 0.023",
     [last_loss(seed, mt.noam(32, 60)(59), 60) for seed in SEEDS], "< 0.5", "REFUTED", usual=True,
-    reason="It was made for long trainings. Short ones need a factor before it: mt.noam(32, 60, factor=0.2).",
 )  # fmt: skip
 
 # %% [markdown]
 # ## Dropout: where?
 # With a probability $p$ a number becomes 0, otherwise it is divided by $1 - p$. So its mean stays what it was:
-# $p \cdot 0 + (1 - p) \cdot x / (1 - p) = x$. We need a task that one can learn by heart: the token *three* places
-# before, 48 texts and no others. All models get these right; are they right on new ones? Dropout is 0.1 at each place
-# alone, at all three, and at one where the paper has none: inside the FFN.
+# $p \cdot 0 + (1 - p) \cdot x / (1 - p) = x$. A task to learn by heart: the token *three* places before, in 48 texts
+# and no others. Who is right on new ones? Dropout is 0.1 at each place, at all three, and inside the FFN.
 
 # %%
 PLACES = {  # attention weights, sublayer outputs, embedding + position, inside the FFN
@@ -173,9 +173,8 @@ show(draw.Plot(fig, {place: shares.mean().round(2) for place, shares in right.it
 # ## How much, and for how long?
 
 # %%
-AMOUNTS = fast((0.0, 0.1, 0.2, 0.3, 0.5), (0.0, 0.1, 0.5))
-NEW = toys.look_back(3, T=12, batch=16)
-KINDS = {"300 steps": (300, None), "900 steps": (900, None), "300 steps, all texts new": (300, NEW)}
+AMOUNTS = (0.0, 0.1, 0.2, 0.3, 0.5)
+KINDS = {"300 steps": (300,), "900 steps": (900,), "300 steps, all new": (300, toys.look_back(3, T=12, batch=16))}
 amounts = {("300 steps", 0.0): right["nowhere"], ("300 steps", 0.1): right["all three"]} | {
     (kind, p): np.array([trained(seed, "all three", p, *settings)[1] for seed in SEEDS])
     for kind, settings in KINDS.items()
@@ -191,27 +190,31 @@ with draw.figure(6, 2.8) as fig:
 show(draw.Plot(fig, {f"{kind}, p = {p}": np.mean(s).round(2) for (kind, p), s in amounts.items()}), "q19-amounts")
 
 # %%
-none, *some, short = (amounts["300 steps", p] for p in AMOUNTS)
-gain = np.max(some, axis=0) - np.maximum(none, short)
+best = np.maximum(amounts["300 steps", 0.0], amounts["300 steps", 0.5])
+one, two, three = (amounts["300 steps", p] - best for p in (0.1, 0.2, 0.3))
 [
-    claim(f"q19.{number}", statement, f"right on new texts, {what}", values, needs, verdict, usual=number == 11)
-    for number, statement, what, values, needs, verdict in (
-        (11, "0.1 to 0.3 is right (48 texts, 300 steps)", "best of these - of 0 and 0.5", gain, "> 0.2", "SUPPORTED"),
-        (12, "0.5 is too much (48 texts, 900 steps)", "p = 0.5", amounts["900 steps", 0.5], "< 0.9", "REFUTED"),
-        (13, "0.5 is too much (300 steps, all new)", "p = 0.5", amounts[[*KINDS][2], 0.5], "< 0.9", "SUPPORTED"),
+    claim(
+        f"q19.{number}", statement, f"right on new texts{what}", values, needs, verdict, usual=number < 14,
+        reason="It also slows learning: the seed decides how far 300 steps take." if number == 13 else "",
     )
-]
+    for number, statement, what, values, needs, verdict in (
+        (11, "0.1 is right (48 texts, 300 steps)", " - best of 0 and 0.5", one, "> 0.2", "SUPPORTED"),
+        (12, "0.2 is right (48 texts, 300 steps)", " - best of 0 and 0.5", two, "> 0.2", "SUPPORTED"),
+        (13, "0.3 is right (48 texts, 300 steps)", " - best of 0 and 0.5", three, "> 0.2", "NOT SETTLED"),
+        (14, "0.5 is too much (48 texts, 900 steps)", "", amounts["900 steps", 0.5], "< 0.9", "REFUTED"),
+        (15, "0.5 is too much (300 steps, all new)", "", amounts["300 steps, all new", 0.5], "< 0.9", "SUPPORTED"),
+    )
+]  # fmt: skip
 
 # %% [markdown]
 # ## In training and at test time
-# Dropout keeps the mean, not the spread. Let a row of attention weights be $a_1 \dots a_S$, with sum 1. Afterwards its
-# sum is still 1 *on average*, but each $a_j$ brings the variance $a_j^2 / (1 - p) - a_j^2 = a_j^2\, p / (1 - p)$ to it.
-# The root of them all, the standard deviation, is for $p = 0.1$: 0.1 if 12 keys share the weight, 0.33 if one key has
-# it all, when the sum is 1.11, or 0 and the row is gone. We draw 400 dropouts of each row of the trained models.
+# Dropout keeps the mean, not the spread. A row of attention weights $a_1 \dots a_S$ still has the sum 1 *on average*,
+# but each $a_j$ brings the variance $a_j^2\, p / (1 - p)$ to it. If one key has all the weight, the sum is 1.11 with
+# $p = 0.1$, or 0 and the row is gone. We draw 400 dropouts of each row of the trained models.
 
 # %%
 text, labels = toys.look_back(3, T=12, batch=256)(np.random.default_rng(7))
-means, whole, repeats, differ, better = [], [], [], [], []
+means, whole, repeats, better = [], [], [], []
 for model, share in placed["all three"]:
     with mt.evaluating(model), nn.capture(model, "*.pattern") as seen:
         repeats.append(abs(model(text).data - model(text).data).max())
@@ -219,20 +222,17 @@ for model, share in placed["all three"]:
     sums = np.array([nn.Dropout(0.1)(rows).data.sum(axis=1) for _ in range(400)])
     means.append(abs(sums.mean() - 1))
     whole.append((abs(sums - 1) < 1e-3).mean())
-    print(f"deviation, by the formula {np.sqrt((rows.data**2).sum(1) / 9).mean():.3f}, found {sums.std(0).mean():.3f}")
-    once, again = (model.train()(text).data for _ in range(2))
-    differ.append(abs(once - again).max())
-    better.append(share - (once.argmax(axis=-1) == labels).sum() / (labels != toys.NOTHING).sum())
+    left_on = model.train()(text).data.argmax(axis=-1)
+    better.append(share - (left_on == labels).sum() / (labels != toys.NOTHING).sum())
 
 # %%
 [
     claim(f"q19.{number}", statement, statistic, values, needs, verdict, usual=usual)
     for number, statement, statistic, values, needs, verdict, usual in (
-        (14, "Dropout keeps the mean", "|mean sum of a row - 1|", means, "< 0.01", "SUPPORTED", False),
-        (15, "Each row still sums to 1", "share of sums that are 1", whole, "> 0.5", "REFUTED", False),
-        (16, "At test it is off", "largest difference of two calls of eval()", repeats, "== 0", "SUPPORTED", True),
-        (17, "In training it is on", "the same in train()", differ, "> 0.1", "SUPPORTED", False),
-        (18, "At test it should be off", "right with it off - left on", better, "> 0", "SUPPORTED", True),
+        (16, "Dropout keeps the mean", "|mean sum of a row - 1|", means, "< 0.01", "SUPPORTED", False),
+        (17, "Each row still sums to 1", "share of sums that are 1", whole, "> 0.5", "REFUTED", False),
+        (18, "At test it is off", "largest difference of two calls of eval()", repeats, "== 0", "SUPPORTED", True),
+        (19, "At test it should be off", "right with it off - left on", better, "> 0", "SUPPORTED", True),
     )
 ]
 
@@ -240,8 +240,8 @@ for model, share in placed["all three"]:
 # **What the usual answer gets wrong, where it is right, and when.** Your three numbers: about 2.8, nothing learnt;
 # about 30 % after 300 steps; all after 900. The three places are right: each helps, all three help most. So is "off at
 # test". The formula has the right *shape*; its *height* does not carry over to short trainings of small models. A
-# warm-up was vital for post-norm only, at a high rate, with large weights. And 0.1 to 0.3 is no law: dropout slows
-# learning, so how much is right depends on your time, and on how many texts there are.
+# warm-up was vital for post-norm only, at a high rate, with large weights. Of "0.1 to 0.3" only 0.1 and 0.2 were right
+# for every seed: dropout slows learning, so how much is right depends on your time, and on how many texts there are.
 #
 # **Exercise.** Write the rate, and dropout: `python -m tutorials.check q19`
 #

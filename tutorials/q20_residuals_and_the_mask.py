@@ -43,7 +43,8 @@ show(found, "q20-verdict")
 # bit of result $t$ changes.
 
 # %%
-show(lens.dependency_matrices(found), "q20-clean")
+depends = found["decoder", "text"].depends.sum(axis=1)
+show(draw.Plot(lens.dependency_matrices(found).figure, {"tokens that each result depends on": depends}), "q20-clean")
 
 # %% [markdown]
 # Your first number should be 0. Untrained weights are enough: who can see whom is a matter of wiring, not of learning.
@@ -126,24 +127,33 @@ def one_more(mask):
 
 
 here = "decoder.layers.1."
-plain, whole, batch = decoder(), decoder(), decoder(norm="batch").train()
-whole.decoder.layers[1].add_norm2.norm = WholeNorm()
-planted = {  # what: the model, what is done to it, where that is
-    "mask off by one": (plain, lens.with_mask(plain, f"{here}self_attn", one_more), f"{here}self_attn"),
-    "no mask": (plain, lens.with_mask(plain, f"{here}self_attn", np.ones_like), f"{here}self_attn"),
-    "mean over time": (plain, nn.patch(plain, {f"{here}ffn": lambda y: y - y.mean(1, keepdim=True)}), f"{here}ffn"),
-    "convolution over time": (plain, nn.patch(plain, {f"{here}ffn": lambda y: y + 0.5 * later(y)}), f"{here}ffn"),
-    "layer norm over (T, D)": (whole, nn.patch(whole, {}), f"{here}add_norm2.norm"),
-    "batch norm": (batch, nn.patch(batch, {}), "decoder.layers.0.add_norm1.norm"),
-    "skip from the next place": (plain, nn.patch(plain, {f"{here}resid_post": lambda y: y + later(y)}), here[:-1]),
-}
-caught = {}
-for name, (model, mistake, _) in planted.items():
-    with mistake:
-        caught[name] = lens.dependency(model, text)
-    print(f"{name:<25} {caught[name].leaks[0].diagnosis:<15} {caught[name].leaks[0].crossing}")
-caught["labels not shifted"] = lens.dependency(plain, text, labels=text)
-print(f"{'labels not shifted':<25} {caught['labels not shifted'].diagnosis}")
+
+
+def examined(seed, text):
+    """What the laboratory says of a decoder with each mistake; and of which mistakes it names the right module."""
+    plain, whole, batch = decoder(seed), decoder(seed), decoder(seed, norm="batch").train()
+    whole.decoder.layers[1].add_norm2.norm = WholeNorm()
+    planted = {  # what: the model, what is done to it, where that is
+        "mask off by one": (plain, lens.with_mask(plain, f"{here}self_attn", one_more), f"{here}self_attn"),
+        "no mask": (plain, lens.with_mask(plain, f"{here}self_attn", np.ones_like), f"{here}self_attn"),
+        "mean over time": (plain, nn.patch(plain, {f"{here}ffn": lambda y: y - y.mean(1, keepdim=True)}), f"{here}ffn"),
+        "convolution over time": (plain, nn.patch(plain, {f"{here}ffn": lambda y: y + 0.5 * later(y)}), f"{here}ffn"),
+        "layer norm over (T, D)": (whole, nn.patch(whole, {}), f"{here}add_norm2.norm"),
+        "batch norm": (batch, nn.patch(batch, {}), "decoder.layers.0.add_norm1.norm"),
+        "skip from the next place": (plain, nn.patch(plain, {f"{here}resid_post": lambda y: y + later(y)}), here[:-1]),
+    }
+    caught, named = {}, []
+    for name, (model, mistake, place) in planted.items():
+        with mistake:
+            caught[name] = lens.dependency(model, text)
+        named.append(any(leak.crossing.module.startswith(place) for leak in caught[name].leaks[:1]))
+    caught["labels not shifted"] = lens.dependency(plain, text, labels=text)
+    return caught, [*named, caught["labels not shifted"].diagnosis == "no target shift"]
+
+
+caught, named = examined(0, text)
+for name, seen in caught.items():
+    print(f"{name:<25} {seen.diagnosis:<15} {seen.leaks[0].crossing if seen.leaks else ''}")
 
 # %%
 with draw.figure(8, 4.4, square=True, axes_grid=False) as fig:
@@ -165,13 +175,13 @@ show(draw.Plot(fig, {name: seen["decoder", "text"].gradient for name, seen in ca
 # what the layer below let in: $7 + 6 + 5 = 18$.
 
 # %%
-with lens.with_mask(plain, "*.self_attn", one_more):
-    print(len(lens.dependency(plain, text)["decoder", "text"].leaks), "leaks")
-right = [float(seen.leaks[0].crossing.module.startswith(planted[name][2])) for name, seen in [*caught.items()][:-1]]
-right.append(float(caught["labels not shifted"].diagnosis == "no target shift"))
+model = decoder()
+with lens.with_mask(model, "*.self_attn", one_more):
+    print(len(lens.dependency(model, text)["decoder", "text"].leaks), "leaks")
+every = [named, *(examined(seed, np.random.default_rng(seed).integers(3, 20, T))[1] for seed in seeds[1:])]
 claim(
-    "q20.3", "Each planted leak is found, and followed to the module where it was planted", "found, one number a leak",
-    right, "== 1", "SUPPORTED",
+    "q20.3", "Each planted leak is found, and followed to the module where it was planted", "share of the eight",
+    np.mean(every, axis=1), "== 1", "SUPPORTED",
 )  # fmt: skip
 
 # %% [markdown]
