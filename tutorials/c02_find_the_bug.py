@@ -24,7 +24,8 @@ from minitransformer import lens
 from tutorials import planted
 from tutorials.lesson import claim, fast, show
 
-STEPS, SEEDS, PLACES, NAMES = 300, range(fast(4, 2)), range(fast(12, 3)), ("healthy", "A", "B", "C", "D", "E")
+STEPS, SEEDS, NAMES = 300, range(fast(4, 3)), ("healthy", "A", "B", "C", "D", "E")
+PLACES = range(900, 900 + fast(12, 3))  # seeds that were not looked at when the instruments were made
 losses, right = {}, {}
 for name in NAMES:
     for seed in SEEDS:
@@ -191,11 +192,11 @@ print(f"{origin.value} at {origin.index} in {origin.step}: {origin.reason}")
 INSTRUMENTS = {"A": laboratory, "B": oscilloscope, "C": ledger, "D": road, "E": provenance}
 hits, others = np.zeros((6, 5, len(PLACES))), np.zeros((6, 5, len(PLACES)))
 for row, name in enumerate(NAMES):
-    for seed in PLACES:
+    for number, seed in enumerate(PLACES):
         model, place = planted.patient(name, seed, where=seed), planted.place(name, where=seed)
         for column, instrument in enumerate(INSTRUMENTS.values()):
             alarms = [place is not None and alarm.startswith(place) for alarm in instrument(model)]
-            hits[row, column, seed], others[row, column, seed] = sum(alarms), len(alarms) - sum(alarms)
+            hits[row, column, number], others[row, column, number] = sum(alarms), len(alarms) - sum(alarms)
 with draw.figure(6.5, 3.2, axes_grid=False) as fig:
     axes = fig.subplots()
     axes.imshow(hits.mean(axis=2), cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
@@ -216,7 +217,7 @@ cards = [
     for number, (name, instrument) in enumerate(INSTRUMENTS.items(), 3)
 ]  # fmt: skip
 healthy = others[0].sum(axis=0)
-[*cards, claim("c02.8", "The healthy model raises no alarm", "alarms of all five", healthy, "== 0", "SUPPORTED")]
+[*cards, claim("c02.8", "The healthy model raises no alarm", "alarms", healthy, "== 0", "SUPPORTED", seeds=PLACES)]
 
 # %% [markdown]
 # Off the diagonal one field is not silent. Where the road ends *below* an encoder layer, the ledger names the sum at
@@ -240,10 +241,9 @@ claim("c02.9", "Repaired, patient E learns as the healthy model does, bit for bi
 # The loss is right about mistakes that make a model *worse* (B to E), if you know what it should be. It is blind for
 # those that make the task *easier*, as A does, and never says where. "Read the code" comes last, for one module only.
 #
-# How much a mistake costs depends on its place. Let the seed move B to the self-attention of the decoder's first layer,
-# and it costs next to nothing; the oscilloscope finds it all the same. Only this instrument needs a number. Mine, 0.5,
-# lies between 24 healthy models (all above 0.68) and 24 patients (all below 0.36). The others need none. And some
-# mistakes have no module: if the loss counts padding, or the labels are not shifted, all modules are innocent.
+# Only the oscilloscope needs a number: 0.5, halfway between one place and all alike. It was set after a look at models
+# of other seeds; those of the table had no part in it. The others need none. And some mistakes have no module: if the
+# loss counts padding, or the labels are not shifted, all modules are innocent.
 #
 # **Exercise.** A sixth patient answers the same question twice, and differently: `python -m tutorials.check c02`
 #
