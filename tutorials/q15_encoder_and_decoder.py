@@ -233,7 +233,7 @@ trained = [key_share(model) for *_, model in runs["Transformer"]]
     ),
     claim(
         "q15.13", "Training moves it to the keys", "share of the gradient through the keys, trained minus at the start",
-        list(np.subtract(trained, at_start)), "> 0.2", "SUPPORTED", reason=f"{np.mean(trained):.2f} now: it matters",
+        list(np.subtract(trained, at_start)), "> 0.2", "SUPPORTED", reason=f"{np.mean(trained):.2f} now",
     ),
 ]  # fmt: skip
 
