@@ -2,8 +2,7 @@
 # # Question 17. Where is the parallelism? Can the decoder be parallel?
 #
 # A processor with thousands of units is of use only where thousands of things need not **wait** for one another. A
-# Transformer reads a **source** text with its **encoder**, and its **decoder** writes a **target** text, word after
-# word.
+# Transformer reads a **source** with its **encoder**, and its **decoder** writes a **target**, word after word.
 #
 # **The usual answer:** "All positions, heads and the feed-forward network are computed in parallel, and so are the
 # layers. Decoding is serial, some methods change that."
@@ -19,11 +18,12 @@
 # $$c_i = 1 + \max_{j \in U_i} c_j, \qquad \text{the longest of all: } \max_i c_i .$$
 #
 # One walk along the tape gives it (`toys.critical_path`; the exercise is to write it). It is called the **critical
-# path**: with as many processors as you like, this is the time that remains. A matrix product counts as one operation,
-# be it large or small. `flops` counts the additions and multiplications of all, the **work**: the time that one
-# processor needs.
+# path**: with as many processors as you like, this is the time that remains. A matrix product counts as one operation.
+# `flops` counts the additions and multiplications of all, the **work**: the time that one processor needs.
 
 # %%
+from timeit import repeat
+
 import numpy as np
 
 import minigrad as mg
@@ -33,7 +33,7 @@ from tutorials import toys
 from tutorials.lesson import claim, fast, show
 
 SEEDS = range(fast(5, 3))
-LENGTHS = (2, 4, 8, 16)  # n, words of the target
+LENGTHS = (1, 2, 4, 8, 16)  # n, words of the target
 
 
 def model(layers=1, heads=2):
@@ -42,11 +42,15 @@ def model(layers=1, heads=2):
     return mt.Transformer(toys.small(6, nhead=heads, activation="relu", max_len=32, **depth)).eval()
 
 
-def cost(module, call):
-    """Of a call: operations in the longest chain, and the work of all."""
-    with mg.record(module, detail="definition") as rec:
-        call()
-    return np.array([toys.critical_path(rec), sum(step.flops for step in rec.steps if not step.is_leaf)])
+def cost(module, n, calls):
+    """Of calls that make n results in all: operations in their longest chains, work, and the results (n, D)."""
+    rows = []
+    for call in calls:
+        with mg.record(module, detail="definition") as rec:
+            new = call().data[0, -(n // len(calls)) :]
+        rows.append((toys.critical_path(rec), sum(step.flops for step in rec.steps if not step.is_leaf), new))
+    chains, work, results = zip(*rows)
+    return sum(chains), sum(work), np.concatenate(results)
 
 
 # %% [markdown]
@@ -58,15 +62,15 @@ def cost(module, call):
 
 # %%
 def ways(net, n):
-    """Longest chain and work, (2,), of three ways to get n words through the decoder."""
+    """Longest chain, work and logits (n, V) of three ways to get n words through the decoder."""
     rng = np.random.default_rng(n)
     src, tgt = rng.integers(3, 7, (1, 8)), rng.integers(3, 7, (1, n))
     memory, mask, cache = net.encode(src), net.padding_mask(src), net.new_cache()
     parts = [tgt[:, : t + 1] for t in range(n)]
     return {
-        "one pass": cost(net, lambda: net.decode(tgt, memory, mask)),
-        "growing passes": sum(cost(net, lambda part=part: net.decode(part, memory, mask)) for part in parts),
-        "KV cache": sum(cost(net, lambda part=part: net.decode(part, memory, mask, cache)) for part in parts),
+        "one pass": cost(net, n, [lambda: net.decode(tgt, memory, mask)]),
+        "growing passes": cost(net, n, [lambda part=part: net.decode(part, memory, mask) for part in parts]),
+        "KV cache": cost(net, n, [lambda part=part: net.decode(part, memory, mask, cache) for part in parts]),
     }
 
 
@@ -81,67 +85,65 @@ with draw.figure(7.5, 3) as fig:
         axes.set_xticks(LENGTHS, LENGTHS)
         axes.minorticks_off()
     axes.legend()
-show(draw.Plot(fig, {f"{n} words, chain and work": found[n] for n in LENGTHS}), "q17-chains")
+numbers = {f"{name}, chain and work": [each[name][:2] for each in found.values()] for name in LOOKS}
+show(draw.Plot(fig, numbers), "q17-chains")
 
 # %% [markdown]
-# Left: reading is as fast for 16 words as for 2, if only there are processors enough: a chain of 86. Writing takes a
-# chain for every word, for 16 words 1391 in all. **The cache does not shorten it**: left, its line lies on that of the
-# growing passes. It saves *work*, right.
+# Left: reading is as fast for 16 words as for one, with processors enough: a chain of 86. Writing takes one for each
+# word, 1391 in all. **The cache does not shorten it**: its line lies on that of the growing passes. It saves *work*.
 #
-# ## Measure
-# What does the chain grow with? Words, heads, layers, one at a time. (The seeds of these cards are what we vary.)
-
-# %%
-READ, WRITE = ([found[n][name][0] for n in LENGTHS] for name in ("one pass", "KV cache"))
-claim(
-    "q17.1", "Positions are computed in parallel, in training also those of the decoder", "longest chain of one pass, "
-    "n words over 2 words", [chain / READ[0] for chain in READ[1:]], "== 1", "SUPPORTED", seeds=LENGTHS[1:],
-    usual=True,
-)  # fmt: skip
-
-# %%
-one_head = ways(model(heads=1), 4)["one pass"][0]
-claim(
-    "q17.2", "Heads are computed in parallel", "longest chain of 2, 4, 8 heads over that of one",
-    [ways(model(heads=heads), 4)["one pass"][0] / one_head for heads in (2, 4, 8)], "== 1", "SUPPORTED",
-    seeds=[2, 4, 8], usual=True,
-)  # fmt: skip
+# ## Measure: what does the chain grow with?
 
 # %%
 ffn = mt.FeedForward(d_model=32, dim_feedforward=64)
-chains = [cost(ffn, lambda n=n: ffn(mg.randn(1, n, 32)))[0] for n in (1, *LENGTHS)]
-claim(
-    "q17.3", "The feed-forward network works at all positions in parallel", "its chain at n words over that at one",
-    [chain / chains[0] for chain in chains[1:]], "== 1", "SUPPORTED", seeds=LENGTHS, usual=True,
-)  # fmt: skip
+words = {n: found[n]["one pass"][0] for n in LENGTHS}
+heads = {number: ways(model(heads=number), 4)["one pass"][0] for number in (1, 2, 4, 8)}
+ffns = {n: cost(ffn, n, [lambda n=n: ffn(mg.randn(1, n, 32))])[0] for n in LENGTHS}
+layers = {depth: ways(model(depth), 4)["one pass"][0] for depth in (1, 2, 3, 4)}
+[
+    claim(
+        f"q17.{number}", statement, "longest chain of one pass, over that with one",
+        [chains[n] / chains[1] for n in chains if n > 1], "== 1", verdict, seeds=[n for n in chains if n > 1],
+        over=over, usual=True, reason=reason,
+    )
+    for number, statement, chains, over, verdict, reason in (
+        (1, "Positions are computed in parallel", words, "lengths", "SUPPORTED", "those of the decoder in training"),
+        (2, "Heads are computed in parallel", heads, "numbers of heads", "SUPPORTED", ""),
+        (3, "The feed-forward network takes all positions in parallel", ffns, "lengths", "SUPPORTED", ""),
+        (4, "Layers are computed in parallel", layers, "depths", "REFUTED", "each needs the result of the one below"),
+    )
+]  # fmt: skip
 
 # %%
-deep = {layers: ways(model(layers), 4)["one pass"][0] for layers in (1, 2, 4)}
-print({layers: int(chain) for layers, chain in deep.items()})
-claim(
-    "q17.4", "Layers are computed in parallel", "longest chain of 2 and of 4 layers over that of one",
-    [deep[layers] / deep[1] for layers in (2, 4)], "== 1", "REFUTED", seeds=[2, 4], usual=True,
-    reason="Each layer needs the result of the one below: depth is what a Transformer cannot do at once.",
-)  # fmt: skip
+apart, still = [], []
+for seed in SEEDS:
+    mg.manual_seed(seed)
+    net, rng = model(), np.random.default_rng(seed)
+    one_pass, *others = (way[2] for way in ways(net, 16).values())
+    apart.append(max(np.abs(other - one_pass).max() for other in others))
+    tgt, memory = rng.integers(3, 7, (1, 16)), net.encode(rng.integers(3, 7, (1, 8)))
+    says = lambda *parts: net.decode(np.concatenate(parts, axis=1), memory).data[0, -1]  # noqa: B023, E731
+    still.append(sum(np.array_equal(says(tgt[:, :t], [[3]]), says(tgt[:, :t], [[4]])) for t in range(16)))
+[
+    claim("q17.5", "All three say the same", "largest difference of a logit, 16 words", apart, "< 1e-5", "SUPPORTED"),
+    claim(
+        "q17.6", "Decoding is serial", "calls, of 16, that say the same if the word just chosen is another", still,
+        "== 0", "SUPPORTED", usual=True, reason="a call needs the word of the call before, so their chains add up",
+    ),
+]  # fmt: skip
 
 # %%
-claim(
-    "q17.5", "Decoding is serial", "longest chain of n words with a cache, over n times that of one pass",
-    [chain / (n * READ[0]) for n, chain in zip(LENGTHS, WRITE)], ">= 1", "SUPPORTED", seeds=LENGTHS, usual=True,
-)  # fmt: skip
-
-# %%
-ratio = {n: found[n]["KV cache"] / found[n]["growing passes"] for n in LENGTHS}
-claim(
-    "q17.6", "A KV cache changes that: it shortens the chain", "longest chain with cache over that without",
-    [ratio[n][0] for n in LENGTHS], "< 1", "REFUTED", seeds=LENGTHS, usual=True,
-)  # fmt: skip
-
-# %%
-claim(
-    "q17.7", "A KV cache saves more than half of the work", "work with cache over work without, 4, 8 and 16 words",
-    [ratio[n][1] for n in (4, 8, 16)], "< 0.5", "SUPPORTED", seeds=[4, 8, 16],
-)  # fmt: skip
+ratio = {n: np.divide(found[n]["KV cache"][:2], found[n]["growing passes"][:2]) for n in LENGTHS}
+[
+    claim(
+        "q17.7", "A KV cache changes that: it shortens the chain", "longest chain with cache over that without",
+        [ratio[n][0] for n in LENGTHS], "< 1", "REFUTED", seeds=LENGTHS, over="lengths", usual=True,
+    ),
+    claim(
+        "q17.8", "A KV cache saves more than half of the work", "work with cache over work without, 4, 8, 16 words",
+        [ratio[n][1] for n in (4, 8, 16)], "< 0.5", "SUPPORTED", seeds=[4, 8, 16], over="lengths",
+    ),
+]  # fmt: skip
 
 # %% [markdown]
 # ## A way out: guess, and let the guess be corrected
@@ -150,14 +152,25 @@ claim(
 # what comes out as the next guess, and stops when nothing changes. The first word is right after one call, the second
 # after two at the latest, and so on: never more calls than words, and the same text. Fewer calls, if a model can say
 # later words without knowing its own earlier ones. We train two models. One **copies** its source of 8 words. The
-# other writes **running sums**: $y_t = (y_{t-1} + x_t)$ modulo 4, for words $x_t$ that are the numbers 0 to 3. How much
-# they know without their own earlier words we measure as well: we put random words in the place of these, and count the
-# words that come out right all the same. There are four words, so 0.25 is guessing.
-#
-# Which of the two will need fewer calls? How many for nine words (the end is one)?
+# other writes **running sums**: $y_t = (y_{t-1} + x_t)$ modulo 4, for words $x_t$ that are the numbers 0 to 3. Which
+# needs fewer calls for nine words (the end is one)? We also put random words in the place of its own earlier ones, and
+# count those that come out right all the same ("alone"). There are four words, so 0.25 is guessing.
 
 
 # %%
+def clock(net, src, tgt):
+    """Times to get nine words by growing passes, KV cache and Jacobi, each over that of one pass, on this machine."""
+    calls = (
+        lambda: net(src, tgt),
+        lambda: [net(src, tgt[:, : t + 1]) for t in range(9)],
+        lambda: mt.greedy(net, src, max_len=9),
+        lambda: mt.jacobi(net, src, max_len=9, window=9),
+    )
+    with mt.evaluating(net):
+        times = np.array([min(repeat(call, number=1, repeat=10)) for call in calls])
+    return times[1:] / times[0]
+
+
 TASKS = {
     "copy": (toys.writing(lambda x: x, vocab=4, T=8), 300, 1e-2),
     "running sums": (toys.writing(lambda x: x.cumsum(axis=1) % 4, vocab=4, T=8), 900, 5e-3),
@@ -177,68 +190,56 @@ for name, (task, steps, lr) in TASKS.items():
         tgt[:, 1:] = np.random.default_rng(98).integers(3, 7, tgt[:, 1:].shape)
         with mt.evaluating(net):
             alone[name].append((net(src, tgt).data.argmax(axis=-1) == labels)[:, 1:-1].mean())
+    print(f"{name}, time over one pass: growing passes, KV cache, Jacobi", clock(net, src[:1], tgt[:1]).round(1))
 with draw.figure(6, 2.8) as fig:
     axes = fig.subplots()
     for name, colour, marker in zip(TASKS, (draw.BLUE, draw.VERMILLION), "os"):
         axes.plot(alone[name], calls[name], marker, color=colour, ms=7, label=name)
-    axes.axhline(1, color=draw.GREY, ls="--", label="greedy")
-    axes.axvline(0.25, color=draw.GREY, ls=":", label="guessing")
     axes.set(xlabel="right without its own earlier words", xlim=(0, 1), ylabel="calls for each word", ylim=(0, 1.05))
     axes.legend(fontsize=draw.SMALL, loc="lower right")
-numbers = {"right": right, "right without its own earlier words": alone, "calls for each word": calls}
-numbers = {f"{task}, {what}": np.array(of[task]) for task in TASKS for what, of in numbers.items()}
+numbers = {f"{task}: right, right alone, calls": np.array([right[task], alone[task], calls[task]]) for task in TASKS}
 show(draw.Plot(fig, numbers), "q17-jacobi")
 
 # %%
-# A method changes something, we say, if it saves a tenth of the calls or more.
-claim(
-    "q17.8", "Jacobi's method writes what greedy decoding writes", "texts of 64 that differ",
-    [a + b for a, b in zip(*differ.values())], "== 0", "SUPPORTED",
-)  # fmt: skip
-
-# %%
-claim(
-    "q17.9", "Some methods change that: fewer calls than words (copy)", "calls for each word", calls["copy"], "< 0.9",
-    "SUPPORTED", usual=True, reason="each word is in the source; most need not know what was written before",
-)  # fmt: skip
-
-# %%
-claim(
-    "q17.10", "Some methods change that: fewer calls than words (running sums)", "calls for each word",
-    calls["running sums"], "< 0.9", "REFUTED", usual=True, reason="each word needs the one before; the rest is luck",
-)  # fmt: skip
+[
+    claim(
+        "q17.9", "Jacobi's method writes what greedy decoding writes", "texts of 64 that differ",
+        [a + b for a, b in zip(*differ.values())], "== 0", "SUPPORTED",
+    ),
+    claim(
+        "q17.10", "Some methods change that: fewer calls than words (copy)", "calls for each word", calls["copy"],
+        "< 0.9", "SUPPORTED", usual=True, reason="each word is in the source; most need not know the one before",
+    ),
+    claim(
+        "q17.11", "Some methods change that: fewer calls than words (running sums)", "calls for each word",
+        calls["running sums"], "< 0.9", "REFUTED", usual=True, reason="each needs the one before; the rest is luck",
+    ),
+]  # fmt: skip
 
 # %% [markdown]
 # ## Many machines, on paper
-# There is one more direction: texts. Give each of $p$ machines $B / p$ texts of a batch of $B$, let each compute its
-# gradient, and take the mean. That is the gradient of the batch (if no BatchNorm mixes the texts): a mean of all is the
-# mean of the means of equal parts.
+# One more direction: texts. Each of $p$ machines takes $B / p$ texts of a batch of $B$ and computes their gradient. The
+# mean of these is the gradient of the batch (if no BatchNorm mixes the texts).
 #
-# The price: to add up $p$ gradients of $P$ numbers (one for each parameter), and to tell everybody, an **all-reduce**.
-# Machines stand in a ring, each cuts its gradient into $p$ parts. In $p - 1$ rounds each hands one part on to the
-# next, which adds its own; then each part is whole somewhere, and $p - 1$ more rounds hand the sums around. Each sends
-# $2 P (p - 1) / p$ numbers: nearly $2 P$, however many machines. If $R$ numbers a second go over a wire, and a step
-# takes one machine the time $C$, it takes $p$ machines
+# The price is an **all-reduce**: to add up $p$ gradients of $P$ numbers and tell everybody. Machines stand in a ring,
+# each cuts its gradient into $p$ parts. In $p - 1$ rounds each hands a part on to the next, which adds its own; $p - 1$
+# more hand sums around. Each sends $2 P (p - 1) / p$ numbers. If $R$ numbers a second go over a wire, and a
+# step takes one machine the time $C$, it takes $p$ machines
 #
 # $$\frac{C}{p} + \frac{2 P}{R} \cdot \frac{p - 1}{p}.$$
 #
-# The first part shrinks, the second does not: beyond $p = C R / 2 P$ it is the larger one. That is **Amdahl's law**: if
-# a share $s$ of the time cannot be divided, one is at most $1 / (s + (1 - s) / p)$ times as fast, and never more than
-# $1 / s$ times. Here $s = 2 P / R C$, exactly. Larger batches (larger $C$) are divided well, large models on slow wires
-# badly. The paper's base model has $P$ = 65 million; with $R$ = 250 million a second (1 GB) the second part is half a
-# second. (What can be sent while the rest is computed costs less.)
+# The first part shrinks, the second does not: beyond $p = 1 + C R / 2 P$ it is the larger one. That is **Amdahl's
+# law**: if a share $s$ of the time cannot be divided, one is at most $1 / (s + (1 - s) / p)$ times as fast. Here
+# $s = 2 P / R C$, exactly. The paper's base model has $P$ = 65 million; with $R$ = 250 million a second (1 GB) the
+# second part is half a second.
 #
 # ## What the usual answer gets wrong, where it is right, and when
-# - **Right:** positions, heads, feed-forward network: the chain does not know how many there are. In training this
-#   holds for the decoder too, since the target is known and a mask does what waiting would.
+# - **Right:** positions, heads, feed-forward network; in training those of the decoder too, as the target is known.
 # - **Wrong:** layers. They wait for each other: four layers have a chain of 326. (A *pipeline* lets layer 2 work on one
 #   text while layer 1 works on the next. More texts at a time, no text sooner.)
 # - **Writing is serial**, and a KV cache leaves it so: it saves work. Guess and correct gives the same text in fewer
 #   calls **when** words depend on the source more than on each other (copied, nine words took about five calls), and
-#   hardly fewer when each needs the last (running sums: nearly nine). What counts is how the *model* does it: of twelve
-#   that learnt to copy, begun with other random weights, one needed a call for nearly every word. It must find its
-#   place in the source by its own last words. And it pays only where processors are idle: every call computes all
-#   places that are open.
+#   hardly fewer when each needs the last (running sums: nearly nine). It pays only where processors are idle.
 #
 # Chains count a sum of $n$ numbers as one operation. Really it takes $\log_2 n$ additions after each other, at best.
 #
