@@ -31,12 +31,12 @@ bench: $(VENV)/.bench
 instruments: $(VENV)/.demo
 	$(BIN)/python tutorials/instruments.py $(ARGS)
 
-# Run every lesson in full and write what came out to tutorials/CLAIMS.md: about ten minutes.
+# Run every lesson in full and write what came out to tutorials/CLAIMS.md: a quarter of an hour.
 claims: $(VENV)/.demo
 	$(BIN)/python -m tutorials.claims
 
-# Run the lessons and make pages of them that open without a network: build/site/index.html. That takes about ten
-# minutes, and five in the short form: make tutorials ARGS=--quick. The second time only what has changed is run.
+# Run the lessons and make pages of them that open without a network: build/site/index.html. That takes about 16
+# minutes, and eight in the short form: make tutorials ARGS=--quick. The second time only what has changed is run.
 tutorials: $(VENV)/.docs
 	$(BIN)/python -m tutorials.pages $(ARGS)
 

@@ -1,6 +1,6 @@
 """Run every lesson in full, and put all claim cards into one table: python -m tutorials.claims
 
-It takes some ten minutes, and writes tutorials/CLAIMS.md. A lesson whose verdict has flipped is named, and the exit
+It takes a quarter of an hour, and writes tutorials/CLAIMS.md. A lesson whose verdict has flipped is named, and the exit
 code is 1.
 """
 
