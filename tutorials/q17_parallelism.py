@@ -97,7 +97,7 @@ show(draw.Plot(fig, numbers), "q17-chains")
 # Left: reading is as fast for 16 words as for one, with processors enough: a chain of 86. Writing takes one for each
 # word, 1391 in all. **The cache does not shorten it**: its line lies on that of the growing passes. It saves *work*.
 # Right, the clock: a model as small as this spends its time on *starting* operations, not on what they do. So the time
-# goes by the chain, and a cache costs more than it saves. With large matrices the work decides.
+# goes by the chain, and a cache costs more than it saves. (Not with large matrices, I expect; try $D = 512$.)
 #
 # ## Measure: what does the chain grow with?
 
