@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from tutorials import boxes
+from tutorials.pages.first import FOLDER, lessons
 
-FOLDER = Path(__file__).parent
 TABLE = FOLDER / "CLAIMS.md"
 
 
@@ -35,7 +35,7 @@ def run(path: Path, build: Path) -> tuple[list[dict[str, Any]], float, str]:
     return found, time.monotonic() - began, done.stderr.strip() if done.returncode else ""
 
 
-def table(lessons: dict[str, tuple[list[dict[str, Any]], float]]) -> str:
+def table(found: dict[str, tuple[list[dict[str, Any]], float]]) -> str:
     """All cards as a page of Markdown."""
     machine = f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
     rows = [
@@ -45,7 +45,7 @@ def table(lessons: dict[str, tuple[list[dict[str, Any]], float]]) -> str:
         f"{datetime.date.today()}, {machine}. `python -m tutorials.claims` runs all lessons in full and writes this "
         "page. *usual*: the claim is (a part of) the answer that is usually given.",
     ]
-    for name, (cards, seconds) in lessons.items():
+    for name, (cards, seconds) in found.items():
         rows += ["", f"## {name} ({seconds:.0f} s)", "", "| | claim | usual | measured | over | needs | verdict |"]
         rows.append("|---|---|---|---|---|---|---|")
         for c in cards:
@@ -59,13 +59,13 @@ def table(lessons: dict[str, tuple[list[dict[str, Any]], float]]) -> str:
 def main() -> int:
     """Run the command."""
     TABLE.open("a", encoding="utf-8").close()  # if it cannot be written, better to know now
-    lessons, failed = {}, False
+    found, failed = {}, False
     with tempfile.TemporaryDirectory() as build:
-        for path in sorted(FOLDER.glob("[aqc][0-9][0-9]_*.py")):
+        for path in lessons():
             cards, seconds, error = run(path, Path(build))
             print(f"{path.stem}: {len(cards)} cards in {seconds:.0f} s {error[-400:]}", flush=True)
-            lessons[path.stem], failed = (cards, seconds), failed or bool(error)
-    TABLE.write_text(table(lessons), encoding="utf-8")
+            found[path.stem], failed = (cards, seconds), failed or bool(error)
+    TABLE.write_text(table(found), encoding="utf-8")
     return int(failed)
 
 
