@@ -176,8 +176,7 @@ claim(
 
 # %% [markdown]
 # To generalise is to be right on texts never seen. It can only be compared where both can do the task: **one** lookup,
-# three back, learnt from a few fixed texts. How are models with 1, 2 and 8 heads on new ones? (Given fresh texts in
-# every step, each of the three gets everything right within the 200 steps, the one with 8 heads last.)
+# three back, learnt from a few fixed texts. How are models with 1, 2 and 8 heads on new ones?
 
 # %%
 SIZES = fast((8, 16, 24, 40, 80), (16, 40))  # texts to learn from

@@ -47,7 +47,7 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 B, T = 16, 16  # texts in a batch, places in a text: queries as well as keys
 
 
-def random_vectors(d_k, seed):
+def random_vectors(d_k, seed, T=T):
     """Queries, keys and values, and what to multiply the output by: all (B, 1 head, T, d_k), normal numbers."""
     mg.manual_seed(seed)
     return [mg.randn(B, 1, T, d_k) for _ in range(4)]
@@ -131,14 +131,16 @@ dead = {key: float(of.dead.mean()) for key, of in rows.items()}
 # With scores $s_j = c\, q \cdot k_j$, where $c$ is the scale and $k_j$ a whole key, the gradient of the query is
 # $c \sum_j (Jg)_j\, k_j$. No division does two things: it saturates rows, and it raises $c$ from $1/\sqrt{d_k}$ to 1.
 
-# %%
-lengths, numbers = {}, {}
-for scale, d_k, seed in product(NAMES, SIZES, SEEDS):
-    q, k, v, weights = random_vectors(d_k, seed)
-    z = Attention(d_k, scale)(q.requires_grad_(), k, v)
-    (z * weights / d_k**0.5).sum().backward()  # a random cotangent: each g_j has variance 1 for every d_k
-    lengths[scale, d_k, seed] = np.linalg.norm(q.grad.numpy(), axis=-1).ravel()  # one for each query
 
+# %%
+def gradients(scale, d_k, seed, T=T):
+    """How long the gradient of each query is, (B T,)."""
+    q, k, v, weights = random_vectors(d_k, seed, T)
+    Attention(d_k, scale)(q.requires_grad_(), k, v).backward(weights / d_k**0.5)  # each g_j has variance 1
+    return np.linalg.norm(q.grad.numpy(), axis=-1).ravel()
+
+
+lengths, numbers = {key: gradients(*key) for key in product(NAMES, SIZES, SEEDS)}, {}
 with draw.figure(8, 3.0) as fig:
     for axes, of in zip(fig.subplots(1, 2, sharey=True), (np.mean, np.median)):
         for scale, colour, marker in zip(NAMES, draw.COLOURS, draw.MARKERS):
@@ -164,9 +166,14 @@ show(draw.Plot(fig, numbers), "q04-queries")
     )
 ]  # fmt: skip
 
+# %%
+for keys in (4, 16, 64):
+    grown = [gradients("none", 64, s, keys).mean() / gradients("sqrt", 64, s, keys).mean() for s in SEEDS]
+    print(f"d_k = 64, {keys} keys: mean length without the division, over that with it: {np.mean(grown):.1f}")
+
 # %% [markdown]
-# The mean grows about fourfold at $d_k$ = 64 (for 16 keys; for 4 twofold, for 64 eightfold): queries torn between two
-# keys have huge gradients. The larger $d_k$, the fewer they are: see the median. "Vanish" is about the *distribution*.
+# The mean grows, and the more keys there are, the more: queries torn between two keys have huge gradients. The larger
+# $d_k$, the fewer they are: see the median. "Vanish" is about the *distribution*.
 #
 # ## Does it matter in training?
 # One layer of attention with two heads, D = 64 numbers per place, must say which token stood one place before and
